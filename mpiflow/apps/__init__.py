@@ -1,0 +1,1 @@
+"""Apps: functions that run as tasks."""

@@ -1,0 +1,108 @@
+"""Running the command of a bash_app, inside a runner."""
+
+from __future__ import annotations
+
+import os
+
+from mpiflow.errors import (
+    AppBadFormatting,
+    AppException,
+    BadStdStreamFile,
+    BashAppNoReturn,
+    BashExitFailure,
+    MissingOutputs,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import IO, Any
+
+#: As ``stdout`` or ``stderr`` of a call: a file of its own for each task, in the run directory.
+AUTO_LOGNAME = -1
+
+
+class BashCommand:
+    """What a runner calls for a bash_app: the user's function makes the command line, bash runs it.
+
+    Parameters
+    ----------
+    func : callable
+        Returns the command line.
+    """
+
+    def __init__(self, func: Callable[..., Any]) -> None:
+        self.func = func
+        self.name: str = getattr(func, "__name__", type(func).__name__)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> int:
+        """Make and run the command; 0, or an exception that says why not."""
+        command = self._command_line(args, kwargs)
+        exit_code = self._run(command, kwargs.get("stdout"), kwargs.get("stderr"))
+        if exit_code != 0:
+            raise BashExitFailure(self.name, exit_code)
+        missing = [file for file in kwargs.get("outputs", ()) if not os.path.exists(file)]
+        if missing:
+            raise MissingOutputs(f"Missing outputs from app {self.name}", missing)
+        return exit_code
+
+    def _command_line(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        try:
+            command = self.func(*args, **kwargs)
+        except IndexError as error:
+            words = f"App formatting failed for app {self.name!r} with IndexError: {error}"
+            raise AppBadFormatting(words) from error
+        except AttributeError as error:
+            words = f"App formatting failed for app {self.name!r} with AttributeError: {error}"
+            raise AppBadFormatting(words) from error
+        if command is None:
+            raise BashAppNoReturn(f"bash_app {self.name!r} returned None where its command line was expected")
+        if not isinstance(command, str):
+            raise ValueError(f"Expected a str for bash_app commandline, got {type(command)}")
+        return command
+
+    def _run(self, command: str, stdout: Any, stderr: Any) -> int:
+        import subprocess
+
+        with _stream(stdout, "stdout") as out, _stream(stderr, "stderr") as err:
+            if err is not None:
+                err.write(f"--> executable follows <--\n{command}\n--> end executable <--\n")
+                err.flush()
+            try:
+                # Not a group of its own: the runner's group is what a time-out kills, with the command in it.
+                ended = subprocess.run(
+                    command, shell=True, executable="/bin/bash", stdout=out, stderr=err, check=False
+                )
+            except OSError as error:
+                raise AppException(f"App {self.name} caught exception", error) from error
+        return ended.returncode
+
+
+class _stream:
+    """A file for standard output or error of a command, opened as its specification says; None stays None."""
+
+    def __init__(self, specification: Any, which: str) -> None:
+        self._file: IO[str] | None = None
+        self._specification = specification
+        self._which = which
+
+    def __enter__(self) -> IO[str] | None:
+        path, mode = self._specification, "a+"
+        if path is None:
+            return None
+        if isinstance(path, tuple):
+            if len(path) != 2:
+                raise BadStdStreamFile(f"{self._which} is {path!r}: a tuple is (path, mode)")
+            path, mode = path
+        try:
+            name = os.fspath(path)
+            if directory := os.path.dirname(name):
+                os.makedirs(directory, exist_ok=True)
+            self._file = open(name, mode)  # noqa: SIM115, closed in __exit__
+        except (OSError, TypeError, ValueError) as error:
+            raise BadStdStreamFile(f"{self._which}: {path!s}: {error}") from error
+        return self._file
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()

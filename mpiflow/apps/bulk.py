@@ -1,0 +1,143 @@
+"""The bulk form of a call: many items, one task for a chunk of them.
+
+A task costs rank 0 about ten microseconds and a kilobyte, an item of a chunk a tenth of one and nothing. The
+results come in the order of the items, lazily, and no more chunks are under way than keep every worker busy:
+an endless iterable is fine.
+
+Chunks start small and grow until one takes about ten milliseconds, so that the first results come early and a
+slow function still spreads over all workers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from mpiflow.errors import MpiflowError
+from mpiflow.kernel.app import App
+from mpiflow.kernel.dataflow import DataFlowKernel
+from mpiflow.kernel.loader import for_a_call
+from mpiflow.worker import context
+
+#: What a chunk should take, in seconds; far above the cost of a task, far below a person's patience.
+CHUNK_SECONDS = 0.010
+FIRST_CHUNK, LARGEST_CHUNK = 4, 65536
+
+
+class Chunk:
+    """What a runner calls for a chunk: the function on each item.
+
+    Parameters
+    ----------
+    func : callable
+        The function.
+    many : bool
+        Whether an item is a tuple of several arguments.
+    """
+
+    def __init__(self, func: Callable[..., Any], many: bool) -> None:
+        self.func = func
+        self.many = many
+        self.__name__: str = getattr(func, "__name__", type(func).__name__)
+
+    def __call__(self, items: list[Any], first: int) -> tuple[list[Any], BaseException | None, float]:
+        """Results up to the first failure, that failure or None, and the seconds all of it took."""
+        func = self.func
+        results: list[Any] = []
+        started = time.perf_counter()
+        try:
+            # the loop's own variable tells `rng` which item it is: nothing else is as cheap
+            if self.many:
+                for context.item, item in enumerate(items, first):  # noqa: B020
+                    results.append(func(*item))
+            else:
+                for context.item, item in enumerate(items, first):  # noqa: B020
+                    results.append(func(item))
+        except Exception as error:
+            error.__cause__ = error.__cause__ or ItemFailed(f"item {context.item} of map({self.__name__})")
+            return results, error, time.perf_counter() - started
+        return results, None, time.perf_counter() - started
+
+
+class ItemFailed(MpiflowError):
+    """Says which item of a bulk call failed; the cause of that item's own exception."""
+
+
+_chunked: WeakKeyDictionary[Any, dict[bool, App]] = WeakKeyDictionary()
+
+
+def map(func: Callable[..., Any], *iterables: Iterable[Any], chunksize: int | None = None) -> Iterator[Any]:
+    """Call a function on each item, spread over all workers.
+
+    Parameters
+    ----------
+    func : callable
+        A function or an app.
+    *iterables
+        As for the builtin ``map``: one item from each is one call; the shortest ends it.
+    chunksize : int, optional
+        Items of one task, from 1 up; default: as many as take about 10 ms.
+
+    Yields
+    ------
+    object
+        Results in the order of the items. An item that fails raises its exception at its turn.
+
+    Examples
+    --------
+    >>> sum(mpiflow.map(abs, range(-1000, 1000)))              # doctest: +SKIP
+    1000000
+    """
+    from mpiflow.apps.decorators import DecoratedApp
+
+    app = func.app if isinstance(func, DecoratedApp) else App(func)
+    return map_app(app, iterables, chunksize, None)
+
+
+def map_app(
+    app: App, iterables: tuple[Iterable[Any], ...], chunksize: int | None, dfk: DataFlowKernel | None
+) -> Iterator[Any]:
+    """What `map` does, for an app; checked at the call, computed as it is consumed."""
+    if not iterables:
+        raise TypeError("map() must have at least one iterable")
+    if chunksize is not None and (not isinstance(chunksize, int) or chunksize < 1):
+        raise ValueError(f"map: chunksize is {chunksize!r}; legal is None or a whole number from 1 up")
+    many = len(iterables) > 1
+    apps = _chunked.setdefault(app, {})
+    if many not in apps:
+        apps[many] = App(Chunk(app.func, many), executors=app.executors)
+    items = zip(*iterables, strict=False) if many else iter(iterables[0])
+    return _results(dfk or for_a_call(), apps[many], items, chunksize)
+
+
+def _results(dfk: DataFlowKernel, app: App, items: Iterator[Any], chunksize: int | None) -> Iterator[Any]:
+    """Keep enough chunks under way, and hand their results out in order."""
+    window = 2 * dfk.slots + 2
+    size = chunksize or FIRST_CHUNK
+    under_way: deque[Any] = deque()
+    first, more = 0, True
+    while True:
+        while more and len(under_way) < window:
+            chunk = list(islice(items, size))
+            if chunk:
+                under_way.append(dfk.call(app, (chunk, first), {}))
+                first += len(chunk)
+            more = len(chunk) == size
+        if not under_way:
+            return
+        results, error, seconds = under_way.popleft().result()
+        yield from results
+        if error is not None:
+            raise error
+        if chunksize is None:
+            size = _next_size(size, len(results), seconds)
+
+
+def _next_size(size: int, items: int, seconds: float) -> int:
+    """Towards `CHUNK_SECONDS`, at most four times as many as before: one quick chunk may be luck."""
+    fitting = items * CHUNK_SECONDS / seconds if seconds > 0 else LARGEST_CHUNK
+    return max(1, min(int(fitting), 4 * size, LARGEST_CHUNK))

@@ -1,0 +1,128 @@
+"""The command line of a run: options, then the script, then whatever is the script's own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import NoReturn
+
+import mpiflow
+
+#: First words that are subcommands; anything else is a script.
+COMMANDS = ("run", "doctor")
+
+_DESCRIPTION = "Run a script as one MPI job: rank 0 runs it, all other ranks work for it."
+_EPILOG = """\
+commands:
+  run SCRIPT ...   the same as SCRIPT ...; for a script that is called like a command
+  doctor           look at this MPI, its launcher and its ranks, and say what is wrong with them
+
+examples:
+  mpiexec -n 64 python -m mpiflow script.py --steps 10
+  python -m mpiflow -n 8 script.py               starts the launcher by itself
+  python -m mpiflow -n 1 script.py               without MPI, on local runners
+"""
+
+
+class Arguments(argparse.Namespace):
+    """What was said on the command line."""
+
+    command: str
+    size: int | None
+    runners_per_rank: int | None
+    isolation: str
+    seed: int | None
+    run_dir: str | None
+    progress: bool
+    quick: bool
+    script: str | None
+    rest: list[str]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"mpiflow: {message}\n{self.format_usage()}", file=sys.stderr, end="")
+        sys.exit(2)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"is {text!r}; legal is a whole number from 1 up")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"is {text!r}; legal is a whole number from 0 up")
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser; options after the script are not its business."""
+    made = _Parser(
+        prog="mpiflow",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("--version", action="version", version=f"mpiflow {mpiflow.__version__}")
+    made.add_argument("-n", dest="size", type=_positive, metavar="N", help="ranks to start, rank 0 included")
+    made.add_argument(
+        "--runners-per-rank", type=_positive, metavar="K", help="tasks that a rank runs at once (default 1)"
+    )
+    made.add_argument(
+        "--isolation",
+        choices=("runner", "rank", "task"),
+        default="runner",
+        help="where a task runs: a process that is used again (default), the rank itself, a process of its own",
+    )
+    made.add_argument("--seed", type=_natural, metavar="S", help="seed of mpiflow.rng() (default 0)")
+    made.add_argument("--run-dir", metavar="DIR", help="the run directory (default runinfo/NNN)")
+    made.add_argument("--no-progress", dest="progress", action="store_false", help="show no progress")
+    made.add_argument("--quick", action="store_true", help="doctor: only what a script needs to know")
+    made.add_argument("script", nargs="?", help="a Python script; what follows it is its own")
+    made.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return made
+
+
+def parse(arguments: list[str]) -> Arguments:
+    """Take a command line apart; an unknown option ends the process with code 2 and a word on it."""
+    before, rest = _split(arguments)
+    command = "run"
+    if before and before[-1] in COMMANDS:
+        command = before.pop()
+        if command == "run" or (command == "doctor" and rest):
+            more, rest = _split(rest)
+            before += more
+    parsed = parser().parse_args(before, namespace=Arguments())
+    parsed.command = command
+    parsed.rest = rest
+    return parsed
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Options and the first word that is none, and what follows that word."""
+    takes_value = {"-n", "--runners-per-rank", "--isolation", "--seed", "--run-dir"}
+    position = 0
+    while position < len(arguments):
+        word = arguments[position]
+        if word in takes_value:
+            position += 2
+        elif word.startswith("-") and len(word) > 1:
+            position += 1
+        else:
+            return arguments[: position + 1], arguments[position + 1 :]
+    return arguments, []
+
+
+def script_arguments(parsed: Arguments) -> str:
+    """What is wrong with the script's name, in words; empty when nothing is."""
+    if parsed.script is None:
+        return f"which script? Say `python -m mpiflow script.py`\n{parser().format_usage()}".rstrip()
+    if os.path.isdir(parsed.script):
+        return f"{parsed.script} is a directory; a Python script is wanted"
+    if not os.path.exists(parsed.script):
+        return f"{parsed.script}: there is no such file (looked in {os.getcwd()})"
+    return ""

@@ -1,0 +1,181 @@
+"""Rank 0: the script, and what is round it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING
+
+from mpiflow.cli.arguments import Arguments, parse, script_arguments
+from mpiflow.comm import wire
+from mpiflow.executors.fleet import Fleet, install
+from mpiflow.executors.local import local_fleet, runner_settings
+from mpiflow.executors.options import options
+from mpiflow.kernel import loader
+from mpiflow.monitor.console import Console
+
+if TYPE_CHECKING:
+    from mpiflow.comm.mpi import MPIComm
+    from mpiflow.worker.zygote import Zygote
+
+#: Seconds that workers have to leave; one that runs a task in its rank may not hear of it.
+LEAVE_WITHIN = 10.0
+
+
+def run_rank0(arguments: list[str], comm: MPIComm, zygote: Zygote) -> int:
+    """Take the command line, run the script, let the workers go; the exit code.
+
+    Parameters
+    ----------
+    arguments : list of str
+        The command line after ``-m mpiflow``.
+    comm : MPIComm
+        The way to the workers.
+    zygote : Zygote
+        This rank's own; needed only where it is the only one.
+    """
+    fleet: Fleet | None = None
+    console = Console()
+    try:
+        parsed = parse(arguments)
+        if parsed.command == "doctor":
+            from mpiflow.cli.doctor import examine
+
+            return examine(parsed, comm)
+        if problem := script_arguments(parsed):
+            print(f"mpiflow: {problem}", file=sys.stderr, flush=True)
+            return 2
+        _set_options(parsed)
+        _see_script(parsed)
+        if comm.size == 1:
+            fleet = local_fleet(zygote)
+        else:
+            zygote.close()
+            fleet = Fleet(comm, runner_settings(1), console.printed)
+            install(fleet)
+        return run_script(parsed)
+    except SystemExit as leaving:  # argparse, for an unknown option
+        return leaving.code if isinstance(leaving.code, int) else 1
+    finally:
+        console.tell_left_out()
+        if comm.size > 1:
+            _let_go(comm)
+
+
+def run_alone(parsed: Arguments) -> int:
+    """Run the script without MPI, on local runners."""
+    _set_options(parsed)
+    _see_script(parsed)
+    return run_script(parsed)
+
+
+def _set_options(parsed: Arguments) -> None:
+    options.isolation = parsed.isolation
+    options.runners_per_rank = parsed.runners_per_rank
+    options.seed = parsed.seed
+    options.run_dir = parsed.run_dir
+    options.progress = parsed.progress
+    options.started_by_mpiflow = True
+
+
+def _see_script(parsed: Arguments) -> None:
+    """Put the script's directory first on the path, as Python does; workers are told the same."""
+    assert parsed.script is not None
+    sys.path[0] = os.path.dirname(os.path.abspath(parsed.script))
+
+
+def run_script(parsed: Arguments) -> int:
+    """Run the script as ``__main__`` and end what it has left; the exit code that Python would give."""
+    assert parsed.script is not None
+    sys.argv = [parsed.script, *parsed.rest]
+    module = ModuleType("__main__")
+    module.__file__ = os.path.abspath(parsed.script)
+    module.__builtins__ = __builtins__  # type: ignore[attr-defined]
+    sys.modules["__main__"] = module
+    try:
+        code = 0
+        exec(_compiled(parsed.script), module.__dict__)
+        _join_threads()
+    except SystemExit as leaving:
+        code = _exit_code(leaving.code)
+    except KeyboardInterrupt:
+        print("mpiflow: interrupted", file=sys.stderr)
+        code = 130
+    except BaseException as error:
+        trace = error.__traceback__
+        # The first frame is ours; a syntax error in the script has no other.
+        sys.excepthook(type(error), error, trace.tb_next if trace is not None else None)
+        code = 1
+    return _end_kernel(code)
+
+
+def _compiled(script: str) -> CodeType:
+    import io
+
+    with io.open_code(script) as source:
+        return compile(source.read(), script, "exec")
+
+
+def _exit_code(code: object) -> int:
+    """What the shell sees of ``sys.exit(code)``."""
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+def _join_threads() -> None:
+    """Wait for the script's own threads, as Python does before it exits."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            if not thread.name.startswith("_mpiflow_internal"):
+                thread.join()
+
+
+def _end_kernel(code: int) -> int:
+    """Clean up the kernel that is still loaded; tasks that have not ended are named."""
+    kernel = loader.loaded()
+    if kernel is not None and not kernel.cleanup_called:
+        left = len(kernel.tasks)
+        if left and code == 0:
+            print(
+                f"mpiflow: the script has ended, but {left:,} of its tasks have not; they are given up. "
+                "Wait for them with mpiflow.wait_for_current_tasks().",
+                file=sys.stderr,
+            )
+        try:
+            kernel.cleanup()
+        except KeyboardInterrupt:
+            return 130
+    return code
+
+
+def _let_go(comm: MPIComm) -> None:
+    """Tell every worker to leave and wait until each has said that it does.
+
+    One that runs a task in its rank hears of it only afterwards. When it takes too long the job is ended by
+    force: a hang would cost more than the launcher's noise.
+    """
+    for peer in comm.peers:
+        comm.send(peer, wire.record(wire.QUIT))
+    waited_for = set(comm.peers)
+    end = time.monotonic() + LEAVE_WITHIN
+    while waited_for:
+        for peer, head, _ in comm.poll():
+            if any(kind == wire.BYE for _, _, _, _, kind, _, _, _ in wire.records(head)):
+                waited_for.discard(peer)
+        if time.monotonic() > end:
+            ranks = ", ".join(map(str, sorted(waited_for)))
+            print(
+                f"mpiflow: rank {ranks} did not leave within {LEAVE_WITHIN:g} s (a task runs in the rank "
+                "itself?); the job is ended by force",
+                file=sys.stderr,
+                flush=True,
+            )
+            comm.abort(1)
+        time.sleep(0.0002)

@@ -1,0 +1,29 @@
+"""Everything that travels: the only room that imports mpi4py.
+
+A `Comm` moves messages between rank 0 and its workers and knows nothing of what is in them. Three kinds stand
+behind the one small interface: `comm.mpi` over MPI, `comm.local` over sockets to runners of the same process
+(a script without MPI), and `comm.simulated` for tests of the executor without either.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Buffer, Sequence  # type: ignore[attr-defined]
+    from typing import Protocol
+
+    from mpiflow.comm.segments import Segment
+
+    class Comm(Protocol):
+        """What an executor needs of the world."""
+
+        peers: list[int]
+
+        def send(self, peer: int, head: bytes, attachments: Sequence[Buffer] = ()) -> None:
+            """Start to send; returns at once, and keeps the buffers until they are gone."""
+
+        def poll(self) -> list[tuple[int, bytearray, list[Segment]]]:
+            """Every message that has arrived whole, as (peer, head, attachments); never waits."""
+
+        def wait(self, seconds: float) -> None:
+            """Sleep until something may have arrived, at most so long."""

@@ -1,0 +1,156 @@
+"""Messages over MPI.
+
+The traffic goes over a duplicate of COMM_WORLD, made right after MPI_Init: a script's own messages can never
+be taken for ours. Two tags carry heads (with and without attachments), a third the attachments, in pieces of
+at most 1 GiB, since many MPI libraries count bytes in an int. MPI keeps the order of messages between two
+ranks: the pieces that follow a head belong to it, and since their receives are posted the moment the head is
+read, a probe for any tag sees heads only.
+
+Nothing here blocks. A send is started and its buffers are kept until it is complete; a large receive is
+started and looked at again by the next `poll`. One lock is round every MPI call: several threads of rank 0
+may drive the farm, one at a time.
+
+Every poll probes twice: with both MPICH and Open MPI the first probe often only pulls a message in, and the
+second one sees it. One probe a wake costs a whole extra sleep of latency.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+
+from mpi4py import MPI
+
+from mpiflow.comm.segments import Segment, private
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Buffer, Callable, Sequence  # type: ignore[attr-defined]
+
+HEAD, HEAD_WITH, PIECE = 1, 2, 3
+PIECE_BYTES = 1 << 30
+#: Messages taken in one poll, so that a flood from the workers cannot keep rank 0 from giving out work.
+MOST_MESSAGES = 64
+
+
+class _Incoming:
+    """A message whose attachments are still on their way."""
+
+    __slots__ = ("attachments", "head", "peer", "requests")
+
+    def __init__(self, peer: int, head: bytearray, attachments: list[Segment]) -> None:
+        self.peer = peer
+        self.head = head
+        self.attachments = attachments
+        self.requests: list[MPI.Request] = []
+
+
+def _pieces(buffer: memoryview) -> list[memoryview]:
+    return [buffer[start : start + PIECE_BYTES] for start in range(0, len(buffer), PIECE_BYTES)]
+
+
+class MPIComm:
+    """A `Comm` over MPI; rank 0's peers are all other ranks, a worker's peer is rank 0.
+
+    Parameters
+    ----------
+    world : MPI.Intracomm
+        What to duplicate; collective over its ranks.
+    room : callable
+        Makes the memory that attachments are received into, from their size in bytes.
+    """
+
+    def __init__(self, world: MPI.Intracomm, room: Callable[[int], Segment] = private) -> None:
+        from threading import Lock
+
+        self._room = room
+
+        self._comm = world.Dup()
+        # A peer that has died is an error to be told, never the end of the job by MPI's own default.
+        self._comm.Set_errhandler(MPI.ERRORS_RETURN)
+        self.rank = self._comm.Get_rank()
+        self.size = self._comm.Get_size()
+        self.peers = list(range(1, self.size)) if self.rank == 0 else [0]
+        self._source = MPI.ANY_SOURCE if self.rank == 0 else 0
+        self._status = MPI.Status()
+        self._lock = Lock()
+        self._sends: list[tuple[MPI.Request, object]] = []
+        self._incoming: list[_Incoming] = []
+
+    def send(self, peer: int, head: bytes, attachments: Sequence[Buffer] = ()) -> None:
+        """Start to send a message; returns at once."""
+        with self._lock:
+            if not attachments:
+                self._start(peer, head, HEAD)
+                return
+            views = [memoryview(buffer).cast("B") for buffer in attachments]
+            table = struct.pack(f"<{1 + len(views)}Q", len(views), *(len(view) for view in views))
+            self._start(peer, table + head, HEAD_WITH)
+            for view in views:
+                for piece in _pieces(view):
+                    self._start(peer, piece, PIECE)
+
+    def _start(self, peer: int, buffer: bytes | memoryview, tag: int) -> None:
+        request = self._comm.Isend([buffer, MPI.BYTE], peer, tag)
+        if not request.Test():  # most small messages are gone at once
+            self._sends.append((request, buffer))
+
+    def poll(self) -> list[tuple[int, bytearray, list[Segment]]]:
+        """Every message that has arrived whole, as (peer, head, attachments)."""
+        arrived: list[tuple[int, bytearray, list[Segment]]] = []
+        comm, status = self._comm, self._status
+        with self._lock:
+            if self._sends:
+                self._sends = [entry for entry in self._sends if not entry[0].Test()]
+            if self._incoming:
+                self._finish(arrived)
+            source, any_tag = self._source, MPI.ANY_TAG
+            while len(arrived) < MOST_MESSAGES and (
+                comm.Iprobe(source, any_tag, status) or comm.Iprobe(source, any_tag, status)
+            ):
+                peer = status.Get_source()
+                frame = bytearray(status.Get_count(MPI.BYTE))
+                tag = status.Get_tag()
+                comm.Recv([frame, MPI.BYTE], peer, tag)
+                if tag == HEAD and not self._waits_for(peer):
+                    arrived.append((peer, frame, []))
+                else:
+                    self._expect(peer, frame, tag)
+                    self._finish(arrived)
+        return arrived
+
+    def _waits_for(self, peer: int) -> bool:
+        return any(message.peer == peer for message in self._incoming)
+
+    def _expect(self, peer: int, frame: bytearray, tag: int) -> None:
+        """Post the receives of a message with attachments; later heads of that peer queue behind it."""
+        sizes: tuple[int, ...] = ()
+        if tag == HEAD_WITH:
+            (count,) = struct.unpack_from("<Q", frame)
+            sizes = struct.unpack_from(f"<{count}Q", frame, 8)
+            frame = frame[8 + 8 * count :]
+        message = _Incoming(peer, frame, [self._room(size) for size in sizes])
+        self._incoming.append(message)
+        for segment in message.attachments:
+            for piece in _pieces(segment.view):
+                message.requests.append(self._comm.Irecv([piece, MPI.BYTE], peer, PIECE))
+
+    def _finish(self, arrived: list[tuple[int, bytearray, list[Segment]]]) -> None:
+        """Move messages that are complete, in the order of each peer's heads, to `arrived`."""
+        held_up: set[int] = set()
+        rest: list[_Incoming] = []
+        for message in self._incoming:
+            if message.peer in held_up or not MPI.Request.Testall(message.requests):
+                held_up.add(message.peer)
+                rest.append(message)
+            else:
+                arrived.append((message.peer, message.head, message.attachments))
+        self._incoming = rest
+
+    def wait(self, seconds: float) -> None:
+        """Sleep; MPI offers nothing to wait on that would not burn the core."""
+        time.sleep(seconds)
+
+    def abort(self, code: int) -> None:
+        """End the whole job by force; does not return."""
+        self._comm.Abort(code)

@@ -1,0 +1,190 @@
+"""How calls, results and failures become bytes, and objects again.
+
+Calls and results go by plain pickle (protocol 5), the fastest there is, each on its own: two tasks must not
+come to share a list because they shared a message. There are two cases that plain pickle gets wrong:
+
+* it refuses: a lambda, a function or class made inside a function;
+* it succeeds here and fails there: anything of the user's script is ``__main__.X`` on rank 0, and a runner's
+  ``__main__`` is not the script. So bytes that contain ``__main__`` are made again by cloudpickle, which
+  sends such classes by value. cloudpickle also remembers which class it sent under which number, so that an
+  instance that comes back is again an instance of the script's own class.
+
+A false alarm (a string that says ``__main__``) costs a little time and nothing else.
+
+Buffers above `wire.INLINE` bytes (numpy arrays and the like) are not copied into the pickle: they leave as
+attachments. So does a pickle that is itself larger.
+"""
+
+from __future__ import annotations
+
+import pickle
+
+from mpiflow.comm.wire import INLINE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Buffer, Callable, Sequence  # type: ignore[attr-defined]
+    from typing import Any
+
+_loads = pickle.loads
+_dumps = pickle.dumps
+
+
+def pack(value: object, attachments: list[Buffer]) -> bytes:
+    """Turn an object into bytes and attachments.
+
+    Parameters
+    ----------
+    value : object
+        What to send.
+    attachments : list
+        Large buffers are appended to it; a pickle that is large itself goes before them.
+
+    Returns
+    -------
+    bytes
+        The payload; empty when it went into the attachments.
+
+    Raises
+    ------
+    Exception
+        Whatever cloudpickle raises for an object that neither pickle can take.
+    """
+    before = len(attachments)
+
+    def beside(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < INLINE:
+            return True
+        attachments.append(raw)
+        return False
+
+    try:
+        data = _dumps(value, 5, buffer_callback=beside)
+        by_value = b"__main__" in data
+    except Exception:  # whatever plain pickle has against it, cloudpickle's word is the last
+        by_value = True
+    if by_value:
+        import cloudpickle
+
+        del attachments[before:]
+        data = cloudpickle.dumps(value, 5, buffer_callback=beside)
+    if len(data) > INLINE:
+        attachments.insert(before, data)
+        return b""
+    return data
+
+
+def unpack(payload: memoryview | bytes, attachments: Sequence[Buffer] = ()) -> Any:
+    """The object again, from what `pack` made.
+
+    Raises
+    ------
+    Exception
+        Whatever the object's own classes raise, or ImportError where they are missing.
+    """
+    if not attachments:
+        return _loads(payload)
+    if len(payload):
+        return _loads(payload, buffers=attachments)
+    return _loads(attachments[0], buffers=attachments[1:])
+
+
+def pack_function(function: Callable[..., object]) -> bytes:
+    """A function as bytes: by its name where any process can import it, else by value."""
+    try:
+        data = _dumps(function, 5)
+        if b"__main__" not in data:
+            return data
+    except Exception:  # not importable under its own name (the app stands there), a lambda, a closure, ...
+        pass  # cloudpickle sends those by value, and its error is the one to see
+    import cloudpickle
+
+    by_value: bytes = cloudpickle.dumps(function, 5)
+    return by_value
+
+
+def pack_failure(error: BaseException) -> bytes:
+    """A failure as bytes that always open: each exception of its ``__cause__`` chain, and words beside it.
+
+    The words (type, text, traceback) are plain strings, so that rank 0 can speak of an exception whose own
+    class it cannot build. `pickle` loses ``__cause__``, so the chain travels as a list.
+    """
+    import traceback
+
+    chain: list[bytes | None] = []
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        link_bytes: bytes | None
+        try:
+            link_bytes = _dumps(link, 5)
+            if b"__main__" in link_bytes:
+                import cloudpickle
+
+                link_bytes = cloudpickle.dumps(link, 5)
+        except Exception:  # an attribute that cannot travel; the words below still tell what happened
+            link_bytes = _by_value_or_none(link)
+        chain.append(link_bytes)
+        link = link.__cause__
+    try:
+        text = str(error)
+    except Exception as unprintable:  # a broken __str__ must not hide that the task failed
+        text = f"<its text cannot be made: {type(unprintable).__name__}>"
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return _dumps((chain, type(error).__qualname__, text, trace), 5)
+
+
+def _by_value_or_none(error: BaseException) -> bytes | None:
+    """An exception by cloudpickle, or None if that cannot take it either."""
+    import cloudpickle
+
+    try:
+        by_value: bytes = cloudpickle.dumps(error, 5)
+    except Exception:  # its words travel without it
+        return None
+    return by_value
+
+
+class RemoteTraceback(Exception):
+    """Where a task failed, as text: the last cause of every exception that comes back from a task."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"\n\nIn the task:\n{self.text}"
+
+
+def unpack_failure(payload: memoryview | bytes, task: str) -> BaseException:
+    """The exception that a task raised, with its causes and its remote traceback as the last of them.
+
+    Parameters
+    ----------
+    payload : bytes
+        What `pack_failure` made.
+    task : str
+        The task in words, for the error if the exception cannot be built here.
+    """
+    from mpiflow.errors import DeserializationError
+
+    chain, name, text, trace = _loads(payload)
+    links: list[BaseException] = []
+    reason = "it could not be pickled"
+    for data in chain:
+        if data is None:
+            break
+        try:
+            links.append(_loads(data))
+        except Exception as error:  # its __init__ wants other arguments, its module is not here, ...
+            reason = f"{type(error).__name__}: {error}"
+            break
+    if not links:
+        words = f"{task} raised {name}: {text} (the exception itself cannot be rebuilt on rank 0: {reason})"
+        links = [DeserializationError(words)]
+    for upper, lower in zip(links, links[1:], strict=False):
+        upper.__cause__ = lower
+    links[-1].__cause__ = RemoteTraceback(trace)
+    return links[0]

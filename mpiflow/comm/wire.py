@@ -1,0 +1,90 @@
+"""What messages say: streams of records, the same between ranks as between a rank and its runners.
+
+A record is a header of 28 bytes and a payload::
+
+    aid  u64   number of the attempt (TASK, DONE, ...), or a count
+    tid  u32   number of the task, for words to the user and random streams
+    fid  u32   number of the function
+    size u32   bytes of payload that follow the header
+    time f32   a task's walltime on the way out (0: none), its duration on the way back, in seconds
+    kind u16   one of the constants below
+    more u16   how many of the message's attachments belong to this record, in order
+
+A worker passes a task's record on to a runner, and a runner's back to rank 0, without opening it. Payloads
+above `INLINE` bytes and large buffers go as attachments beside the stream, so that they are never copied
+into it; then ``size`` is 0 and the first attachment is the payload.
+
+=========  =================  ====================================================================
+kind       direction          payload
+=========  =================  ====================================================================
+SETTINGS   rank 0 → worker    pickled dict: directories, environment, how many runners
+FUNCTION   rank 0 → runner    a function with its name and seed, sent before the first task that needs it
+TASK       rank 0 → runner    pickled (args, kwargs); runs in a runner that is used again
+TASK_RANK  rank 0 → worker    the same, to run in the worker's own process
+TASK_FORK  rank 0 → worker    the same, to run in a process of its own
+DROP       rank 0 → worker    attempt numbers, u64 each: forget these, kill what runs them
+QUIT       rank 0 → worker    nothing; the job is over
+HELLO      worker → rank 0    pickled dict: host, pid, CPUs; or what is wrong with it
+ACK        worker → rank 0    nothing; ``aid`` is how many messages have been received since the last
+STARTED    runner → worker    nothing; sent for tasks with a walltime, whose clock starts now
+DONE       runner → rank 0    pickled result
+RAISED     runner → rank 0    a failure, see `comm.pickling`
+DIED       worker → rank 0    pickled words: how the process that ran the task ended
+OVERTIME   worker → rank 0    nothing; the task was ended at its walltime
+OUTPUT     worker → rank 0    what tasks printed: pickled list of (tid, fid, stream, text, bytes left out)
+BYE        worker → rank 0    nothing; its last word, the runners have gone
+=========  =================  ====================================================================
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: aid, tid, fid, size, time, kind, more
+HEADER = Struct("<QIIIfHH")
+#: Payloads and buffers above this many bytes travel beside the stream. Below it a copy is cheaper than
+#: another message (MPI) or another file descriptor (a runner).
+INLINE = 64 * 1024
+
+SETTINGS, FUNCTION, TASK, TASK_RANK, TASK_FORK, DROP, QUIT = range(1, 8)
+HELLO, ACK, STARTED, DONE, RAISED, DIED, OVERTIME, OUTPUT, BYE = range(16, 25)
+
+
+def record(kind: int, payload: bytes = b"", aid: int = 0, tid: int = 0, fid: int = 0) -> bytes:
+    """A record with its payload inside the stream.
+
+    Parameters
+    ----------
+    kind : int
+        One of this module's constants.
+    payload : bytes
+        At most 4 GiB.
+
+    Returns
+    -------
+    bytes
+        The record.
+    """
+    return HEADER.pack(aid, tid, fid, len(payload), 0.0, kind, 0) + payload
+
+
+def records(stream: bytearray | bytes) -> Iterator[tuple[int, int, int, float, int, int, int, int]]:
+    """Walk over the records of a message.
+
+    Yields
+    ------
+    tuple
+        aid, tid, fid, time, kind, more, and where the payload starts and ends in the stream; the header is
+        the `HEADER.size` bytes before it. Places, not views: a slice costs as much as the whole step.
+    """
+    unpack, header = HEADER.unpack_from, HEADER.size
+    position, end = 0, len(stream)
+    while position < end:
+        aid, tid, fid, size, time, kind, more = unpack(stream, position)
+        start = position + header
+        position = start + size
+        yield aid, tid, fid, time, kind, more, start, position

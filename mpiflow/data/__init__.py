@@ -1,0 +1,1 @@
+"""Files, and futures of files."""

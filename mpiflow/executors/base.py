@@ -1,0 +1,82 @@
+"""What the kernel asks of an executor."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from mpiflow.kernel.task import Task
+
+
+class Completion(NamedTuple):
+    """A try of a task has ended.
+
+    Attributes
+    ----------
+    task : Task
+        The task.
+    value : object
+        What it returned, if it did.
+    error : BaseException or None
+        What it failed with.
+    """
+
+    task: Task
+    value: Any
+    error: BaseException | None
+
+
+class Settings(NamedTuple):
+    """What an executor is told when it starts.
+
+    Attributes
+    ----------
+    seed : int
+        Of the DataFlowKernel, for `mpiflow.rng`.
+    """
+
+    seed: int
+
+
+class Executor(ABC):
+    """Runs tasks, many at a time, and reports them when asked.
+
+    Attributes
+    ----------
+    label : str
+        Its name in a Config, and in ``executors=[...]`` of an app.
+    """
+
+    label: str
+
+    #: Tasks it runs at once, workers it has, workers that are busy, tasks that workers have; for progress,
+    #: and for how far a bulk call reads ahead.
+    slots = 1
+    workers = 1
+    busy = 0
+    running = 0
+
+    @abstractmethod
+    def start(self, settings: Settings) -> None:
+        """Make ready; called once, by the DataFlowKernel."""
+
+    @abstractmethod
+    def submit(self, tasks: Sequence[tuple[Task, tuple[Any, ...], dict[str, Any]]]) -> None:
+        """Take tasks with their arguments, all dependencies met. Must not block, and must not raise for one
+        task: a task that cannot be taken is a completion with an error."""
+
+    @abstractmethod
+    def collect(self) -> list[Completion]:
+        """What has ended since the last call; never waits."""
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, less when there may be something to collect."""
+        import time
+
+        time.sleep(seconds)
+
+    @abstractmethod
+    def shutdown(self) -> None:
+        """Let go; tasks that have not ended are given up."""

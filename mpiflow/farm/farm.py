@@ -1,0 +1,312 @@
+"""Which worker gets which tasks: the farm.
+
+Plain data and plain functions. Events come in (`on_joined`, `on_ready`, `on_results`, `on_lost`, ...), a
+plan goes out (`plan`), and time is an argument, so the same farm runs on rank 0 over MPI and in a test over
+thousands of workers that do not exist.
+
+**Credit.** A worker holds as many tasks as it can run at once, plus about ten milliseconds of work, so that
+it never waits for a message, and a long task never waits behind another while a worker is idle somewhere.
+How long a task takes is learnt for each function from the results; until the first result a function counts
+as long. What was charged for a task is kept with it, so that a later estimate cannot unbalance the sum.
+
+**Spreading.** Free slots are filled first, over all workers; then what is left is shared out over all that
+have credit. Both queues hold only workers that have room: the cost of a plan grows with the tasks in it and
+not with the number of workers. First in, first out; a cleverer placement has to win a benchmark first.
+
+**Messages.** One bulk a worker and plan, and none to a worker that has two unacknowledged: MPI libraries
+hang or fail in sends to a peer that no longer receives.
+
+**Attempts.** Every hand-out of a task has its own number, `Attempt.aid`, and goes by it over the wire. The
+result of an attempt the farm no longer knows is late, and is dropped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+#: Work a worker holds ahead, in seconds a slot.
+HORIZON = 0.010
+#: Tasks up to this long still have a successor waiting beside them: an idle gap of about a millisecond is
+#: 2 % of it. Anything longer waits on rank 0, where every worker can have it.
+PREFETCH_UP_TO = 0.050
+#: What a function is taken to need before its first result, in seconds: long.
+UNKNOWN = 1.0
+#: Bounds on one bulk: a message stays small enough to be received in one go, and a death gives back little.
+MOST_TASKS = 4096
+MOST_BYTES = 4 << 20
+#: Messages a worker may have that it has not acknowledged.
+UNACKNOWLEDGED = 2
+#: Weight of a new duration in the running mean of its function.
+WEIGHT = 0.2
+
+
+class Attempt(Generic[T]):
+    """One hand-out of a task.
+
+    Attributes
+    ----------
+    aid : int
+        Number of the attempt, unique in a job.
+    fid : int
+        The function it calls: durations are learnt, and code is sent, for each.
+    size : int
+        Bytes it puts into a message.
+    task : object
+        What it is an attempt of; the farm never looks inside.
+    worker : int
+        Who has it; -1 while it waits.
+    charge : float
+        Seconds charged to that worker.
+    """
+
+    __slots__ = ("aid", "charge", "fid", "size", "task", "worker")
+
+    def __init__(self, aid: int, fid: int, size: int, task: T) -> None:
+        self.aid = aid
+        self.fid = fid
+        self.size = size
+        self.task = task
+        self.worker = -1
+        self.charge = 0.0
+
+    def __repr__(self) -> str:
+        return f"W({self.aid})" if self.worker < 0 else f"R({self.aid}, {self.worker})"
+
+
+class Bulk(NamedTuple, Generic[T]):
+    """What one worker is sent in one message: functions it has not seen, then attempts in order."""
+
+    worker: int
+    new_functions: list[int]
+    attempts: list[Attempt[T]]
+
+
+class _Worker(Generic[T]):
+    """The farm's picture of one worker."""
+
+    __slots__ = ("functions", "held", "load", "number", "slots", "unacknowledged")
+
+    def __init__(self, number: int, slots: int) -> None:
+        self.number = number
+        self.slots = slots
+        self.held: dict[int, Attempt[T]] = {}
+        self.load = 0.0
+        self.unacknowledged = 0
+        self.functions: set[int] = set()
+
+
+class Farm(Generic[T]):
+    """The scheduler's whole state.
+
+    Examples
+    --------
+    >>> farm = Farm()
+    >>> farm.on_joined(1, slots=1)
+    >>> farm.on_ready([Attempt(0, fid=7, size=100, task="a")])
+    >>> [(bulk.worker, bulk.new_functions, bulk.attempts) for bulk in farm.plan()]
+    [(1, [7], [R(0, 1)])]
+    >>> [attempt.task for attempt in farm.on_results(1, [(0, 0.001)])]
+    ['a']
+    """
+
+    def __init__(self) -> None:
+        self._workers: dict[int, _Worker[T]] = {}
+        self._ready: deque[Attempt[T]] = deque()
+        self._seconds: dict[int, float] = {}
+        # Workers that a plan has to look at: those with a free slot, and those with credit but no free slot.
+        # Dicts for their order: the one that has waited longest comes first.
+        self._free: dict[int, _Worker[T]] = {}
+        self._roomy: dict[int, _Worker[T]] = {}
+
+    # --- events -------------------------------------------------------------------------------------------
+
+    def on_joined(self, worker: int, slots: int) -> None:
+        """Take a worker into service, or change how many tasks it runs at once."""
+        known = self._workers.get(worker)
+        if known is None:
+            known = self._workers[worker] = _Worker(worker, slots)
+        known.slots = slots
+        self._queue(known)
+
+    def on_ready(self, attempts: Iterable[Attempt[T]]) -> None:
+        """Attempts that may be given out, after those that wait already."""
+        self._ready.extend(attempts)
+
+    def on_acknowledged(self, worker: int, messages: int) -> None:
+        """A worker has received so many more messages."""
+        known = self._workers.get(worker)
+        if known is not None:
+            known.unacknowledged -= messages
+            self._queue(known)
+
+    def on_results(self, worker: int, results: Iterable[tuple[int, float]]) -> list[Attempt[T] | None]:
+        """Take results, each (attempt number, seconds).
+
+        Returns
+        -------
+        list of Attempt or None
+            In the order of the results; None for one that came too late to count.
+        """
+        known = self._workers.get(worker)
+        if known is None:
+            return [None for _ in results]
+        held, seconds_of = known.held, self._seconds
+        taken: list[Attempt[T] | None] = []
+        for aid, seconds in results:
+            attempt = held.pop(aid, None)
+            taken.append(attempt)
+            if attempt is not None:
+                known.load -= attempt.charge
+                mean = seconds_of.get(attempt.fid)
+                seconds_of[attempt.fid] = seconds if mean is None else mean + WEIGHT * (seconds - mean)
+        if not held:
+            known.load = 0.0  # no drift from adding and subtracting floats all day
+        self._queue(known)
+        return taken
+
+    def on_lost(self, worker: int) -> list[Attempt[T]]:
+        """Strike a worker off; what it held is to be given out again under new numbers."""
+        known = self._workers.pop(worker, None)
+        if known is None:
+            return []
+        self._free.pop(worker, None)
+        self._roomy.pop(worker, None)
+        return list(known.held.values())
+
+    def withdraw(self, aids: set[int]) -> dict[int, list[int]]:
+        """Forget attempts. Those not sent are gone; for each worker, the numbers of those it must drop."""
+        self._ready = deque(attempt for attempt in self._ready if attempt.aid not in aids)
+        sent: dict[int, list[int]] = {}
+        for number, known in self._workers.items():
+            for aid in aids & known.held.keys():
+                known.load -= known.held.pop(aid).charge
+                sent.setdefault(number, []).append(aid)
+            self._queue(known)
+        return sent
+
+    # --- the plan -----------------------------------------------------------------------------------------
+
+    def plan(self) -> list[Bulk[T]]:
+        """Give out what is ready to whoever has room, at most one bulk a worker."""
+        if not self._ready:
+            return []
+        bulks: dict[int, Bulk[T]] = {}
+        self._fill(self._free, bulks, slots_only=True)
+        self._fill(self._roomy, bulks, slots_only=False)
+        for bulk in bulks.values():
+            self._workers[bulk.worker].unacknowledged += 1
+            self._queue(self._workers[bulk.worker])
+        return list(bulks.values())
+
+    def _fill(self, queue: dict[int, _Worker[T]], bulks: dict[int, Bulk[T]], slots_only: bool) -> None:
+        """One pass over the workers of a queue, each taking its share; whoever is served leaves the queue."""
+        ready = self._ready
+        waiting = len(queue)
+        while ready and queue:
+            if not slots_only and self._seconds.get(ready[0].fid, UNKNOWN) > PREFETCH_UP_TO:
+                return  # a long task waits here, where every worker can have it
+            number = next(iter(queue))
+            known = queue.pop(number)
+            share = -(-len(ready) // waiting)
+            waiting -= 1
+            if slots_only:
+                share = min(share, known.slots - len(known.held))
+            bulk = bulks.get(number)
+            if bulk is None:
+                bulk = bulks[number] = Bulk(number, [], [])
+            self._give(known, bulk, share, slots_only)
+            if slots_only and self._has_credit(known):
+                self._roomy[number] = known
+
+    def _give(self, known: _Worker[T], bulk: Bulk[T], share: int, slots_only: bool) -> None:
+        """Move up to `share` attempts from the queue into one worker's bulk, while its credit lasts."""
+        ready, held, seconds_of, functions = self._ready, known.held, self._seconds, known.functions
+        size = sum(attempt.size for attempt in bulk.attempts)
+        for _ in range(min(share, MOST_TASKS - len(bulk.attempts))):
+            attempt = ready[0]
+            seconds = seconds_of.get(attempt.fid, UNKNOWN)
+            size += attempt.size
+            if size > MOST_BYTES and bulk.attempts:
+                break
+            if not slots_only and (seconds > PREFETCH_UP_TO or not self._has_credit(known)):
+                break
+            ready.popleft()
+            attempt.worker = known.number
+            attempt.charge = seconds
+            known.load += seconds
+            held[attempt.aid] = attempt
+            if attempt.fid not in functions:
+                functions.add(attempt.fid)
+                bulk.new_functions.append(attempt.fid)
+            bulk.attempts.append(attempt)
+
+    def _has_credit(self, known: _Worker[T]) -> bool:
+        """Whether a worker with every slot taken may have more to wait beside what runs."""
+        if known.load < HORIZON * known.slots:
+            return True
+        return len(known.held) < 2 * known.slots and known.load <= PREFETCH_UP_TO * known.slots
+
+    def _queue(self, known: _Worker[T]) -> None:
+        """Put a worker into the queue it belongs to now."""
+        number = known.number
+        receives = known.unacknowledged < UNACKNOWLEDGED
+        if receives and len(known.held) < known.slots:
+            self._roomy.pop(number, None)
+            self._free.setdefault(number, known)
+        elif receives and self._has_credit(known):
+            self._free.pop(number, None)
+            self._roomy.setdefault(number, known)
+        else:
+            self._free.pop(number, None)
+            self._roomy.pop(number, None)
+
+    # --- looking ------------------------------------------------------------------------------------------
+
+    @property
+    def workers(self) -> list[int]:
+        """Workers in service."""
+        return list(self._workers)
+
+    @property
+    def waiting(self) -> int:
+        """Attempts that no worker has yet."""
+        return len(self._ready)
+
+    @property
+    def outstanding(self) -> int:
+        """Attempts that some worker has."""
+        return sum(len(known.held) for known in self._workers.values())
+
+    @property
+    def busy(self) -> int:
+        """Workers that hold at least one attempt."""
+        return sum(bool(known.held) for known in self._workers.values())
+
+    def sanity_check(self) -> None:
+        """Check every cross-index; tests call it after each event."""
+        seen: set[int] = set()
+        for number, known in self._workers.items():
+            assert known.number == number
+            assert 0 <= known.unacknowledged <= UNACKNOWLEDGED
+            assert known.load > -1e-6
+            assert abs(known.load - sum(attempt.charge for attempt in known.held.values())) < 1e-6
+            for aid, attempt in known.held.items():
+                assert attempt.aid == aid
+                assert attempt.worker == number
+                assert attempt.fid in known.functions
+                assert aid not in seen
+                seen.add(aid)
+            free, roomy = number in self._free, number in self._roomy
+            assert not (free and roomy)
+            receives = known.unacknowledged < UNACKNOWLEDGED
+            assert free == (receives and len(known.held) < known.slots)
+            assert roomy == (receives and not free and self._has_credit(known))
+        for attempt in self._ready:
+            assert attempt.worker == -1
+            assert attempt.aid not in seen
+            seen.add(attempt.aid)
+        assert set(self._free) | set(self._roomy) <= set(self._workers)

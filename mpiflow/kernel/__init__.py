@@ -1,0 +1,1 @@
+"""The DataFlowKernel: the graph of tasks, and who drives it."""

@@ -1,0 +1,519 @@
+"""The DataFlowKernel: from the call of an app to its fulfilled future.
+
+Work is done in supersteps, each of four phases::
+
+    collect    what every executor has finished, and outside futures that are done
+    resolve    retries, joins, and who has waited for it
+    commit     what has ended is entered in the books, before any future shows it
+    dispatch   all that is ready, to its executor, at once
+
+and then futures are fulfilled (`_announce`) and callbacks run (by `kernel.driver`). A call by itself only
+writes down a task; the superstep after it sends it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from itertools import count
+from types import TracebackType
+from typing import Any, Literal
+
+from mpiflow.config import Config
+from mpiflow.data.files import File
+from mpiflow.data.futures import DataFuture
+from mpiflow.errors import (
+    DependencyError,
+    JoinError,
+    MpiflowError,
+    NoDataFlowKernelError,
+    TaskExited,
+    TasksAbandoned,
+)
+from mpiflow.executors.base import Completion, Executor, Settings
+from mpiflow.executors.options import options
+from mpiflow.executors.threads import ThreadPoolExecutor
+from mpiflow.kernel.app import App
+from mpiflow.kernel.dependencies import failures_among, futures_in, source_of, value_of, with_values
+from mpiflow.kernel.driver import Driver
+from mpiflow.kernel.futures import AppFuture
+from mpiflow.kernel.graph import TaskGraph
+from mpiflow.kernel.task import FINAL_STATES, States, Task
+from mpiflow.monitor.progress import Counts, Progress
+from mpiflow.monitor.rundir import RunDirectory
+
+#: Label of the executor that runs the bodies of join_apps.
+INTERNAL = "_mpiflow_internal"
+#: A call that finds so many tasks ready takes a superstep itself: a script that submits a hundred thousand
+#: tasks in a loop keeps its workers fed without paying for a thread switch.
+NUDGE_AT = 256
+#: Keyword arguments that mean something to mpiflow; the function gets them as well.
+RESERVED = frozenset({"walltime", "outputs", "inputs", "stdout", "stderr"})
+
+# Looked up once: an enum's attribute costs 50 ns, several times a task.
+_exec_done, _failed, _dep_fail = States.exec_done, States.failed, States.dep_fail
+_launched, _joining, _retryable = States.launched, States.joining, States.fail_retryable
+
+
+class DataFlowKernel:
+    """The graph of tasks of one Config, and what drives it.
+
+    Parameters
+    ----------
+    config : Config, optional
+        A copy of it is kept.
+
+    Attributes
+    ----------
+    config : Config
+        What it runs by.
+    executors : dict of str to Executor
+        By label.
+    tasks : dict of int to Task
+        Those that have not ended.
+    task_count : int
+        Calls so far.
+    run_dir : str
+        Absolute path of the run directory.
+    supersteps : int
+        Rounds so far in which anything happened.
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = (config or Config()).frozen()
+        self.tasks: dict[int, Task] = {}
+        self.task_count = 0
+        self.ended_counts: dict[States, int] = dict.fromkeys(sorted(FINAL_STATES), 0)
+        self.retry_count = 0
+        self.supersteps = 0
+        self.cleanup_called = False
+        self._ids = count()
+        # Guards the graph and the states of tasks against calls from other threads.
+        self._lock = threading.Lock()
+        self._graph = TaskGraph()
+        self._ready: deque[Task] = deque()
+        # Futures from elsewhere have negative numbers in the graph; those that are done wait here.
+        self._outside_keys = count(-1, -1)
+        self._outside_done: deque[int] = deque()
+        # Tasks that ended without an executor: all they depend on had failed when they were called.
+        self._stillborn: deque[Task] = deque()
+        self._to_announce: list[Task] = []
+        self._block = threading.local()
+        self.executors: dict[str, Executor] = {}
+        self._rundir = RunDirectory(self.config.run_dir, self.config.initialize_logging, options.run_dir)
+        self.run_dir = self._rundir.path
+        self._rundir.log("%r", self.config)
+        self._start_executors()
+        self._progress = Progress(self.counts) if options.progress else None
+        self.driver = Driver(self._superstep, self._announce, self._sleep, self._unfinished)
+        self.driver.start()
+
+    def _start_executors(self) -> None:
+        internal = ThreadPoolExecutor(label=INTERNAL, max_threads=self.config.internal_tasks_max_threads)
+        for executor in (*self.config.executors, internal):
+            executor.start(Settings(seed=self.config.seed))
+            self.executors[executor.label] = executor
+        self._labels = [label for label in self.executors if label != INTERNAL]
+        # A sleep ends early when something arrives at this one; the others are looked at every millisecond.
+        self._sleeper = self.executors[self._labels[0]]
+
+    # --- calls --------------------------------------------------------------------------------------------
+
+    def call(self, app: App, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AppFuture:
+        """Make a task of a call.
+
+        Parameters
+        ----------
+        app : App
+            What is called.
+        args, kwargs
+            The arguments; futures among them are awaited and replaced by their values.
+
+        Returns
+        -------
+        AppFuture
+            At once.
+        """
+        if self.cleanup_called:
+            raise NoDataFlowKernelError("Cannot submit to a DFK that has been cleaned up")
+        if app.executors != "all":
+            self._check_labels(app)
+        task = Task(next(self._ids), app, args, kwargs)
+        task.dfk = self
+        future = task.future = AppFuture(task)
+        if kwargs and not RESERVED.isdisjoint(kwargs):
+            self._note_reserved(task)
+        depends = futures_in(args, task.kwargs)
+        self.tasks[task.id] = task
+        self.task_count += 1
+        if depends:
+            task.depends = depends
+            self._enter(task)
+        else:
+            self._make_ready(task)
+        return future
+
+    def wait(self, future: Future[Any], timeout: float | None) -> None:
+        """Drive until a future is done; TimeoutError when the time is over first."""
+        self._send_block()  # waiting inside a superstep() for what it holds back would never end
+        self.driver.wait(future, timeout)
+
+    def submit(
+        self,
+        func: Callable[..., Any],
+        app_args: Sequence[Any],
+        executors: str | Sequence[str] = "all",
+        app_kwargs: dict[str, Any] | None = None,
+        join: bool = False,
+    ) -> AppFuture:
+        """Call a function that was not decorated, as Parsl's DataFlowKernel does."""
+        return self.call(App(func, join=join, executors=executors), tuple(app_args), dict(app_kwargs or {}))
+
+    def _check_labels(self, app: App) -> None:
+        for label in app.executors:
+            if label not in self.executors or label == INTERNAL:
+                words = f"Task of app {app.name!r} requested invalid executor {label!r}"
+                raise ValueError(f"{words}; this Config has {', '.join(map(repr, self._labels))}")
+
+    def _note_reserved(self, task: Task) -> None:
+        """Act on the keyword arguments that mean something here; the caller's own lists stay as they are."""
+        kwargs = task.kwargs = dict(task.kwargs)
+        name, walltime = task.app.name, kwargs.get("walltime")
+        if walltime is not None:
+            if isinstance(walltime, bool) or not isinstance(walltime, int | float) or not walltime > 0:
+                raise TypeError(f"{name}: walltime is {walltime!r}; legal is a number of seconds above 0")
+            task.walltime = float(walltime)
+        for key in ("inputs", "outputs"):
+            if key in kwargs:
+                kwargs[key] = list(kwargs[key])
+        wrong = [file for file in kwargs.get("outputs", ()) if not isinstance(file, File)]
+        if wrong:
+            words = f"{name}: outputs takes File objects, not {type(wrong[0]).__name__}: {wrong[0]!r}"
+            raise TypeError(words)
+        task.outputs = [DataFuture(task.future, file, task.id) for file in kwargs.get("outputs", ())]
+
+    def _enter(self, task: Task) -> None:
+        """Put a task with dependencies into the graph; all of them may have ended already."""
+        unmet, outside = self._unmet(task.depends)
+        with self._lock:
+            # Looked at again under the lock: a source may have ended since, and would not settle us.
+            unmet = [key for key in unmet if key < 0 or key in self.tasks]
+            if unmet:
+                self._graph.add(task.id, unmet)
+            else:
+                self._unblock(task, self._stillborn)
+        self._follow(outside)
+        self.driver.notice()
+
+    def _unmet(self, futures: Sequence[Future[Any]]) -> tuple[list[int], list[tuple[Future[Any], int]]]:
+        """Numbers to wait for, and those among them that stand for futures from elsewhere."""
+        unmet: list[int] = []
+        outside: list[tuple[Future[Any], int]] = []
+        for future in futures:
+            source = source_of(future, self)
+            if source is None:
+                if not future.done():
+                    outside.append((future, next(self._outside_keys)))
+                    unmet.append(outside[-1][1])
+            elif source.id in self.tasks:
+                unmet.append(source.id)
+        return unmet, outside
+
+    def _follow(self, outside: list[tuple[Future[Any], int]]) -> None:
+        for future, key in outside:
+            future.add_done_callback(lambda _, key=key: self._hear_from_outside(key))
+
+    def _hear_from_outside(self, key: int) -> None:
+        self._outside_done.append(key)
+        self.driver.wake()
+
+    def _send_block(self) -> None:
+        """Make ready what a superstep() of this thread holds back."""
+        held: list[Task] | None = getattr(self._block, "tasks", None)
+        if held:
+            self._ready.extend(held)
+            held.clear()
+            self.driver.notice()
+
+    def _make_ready(self, task: Task) -> None:
+        block: list[Task] | None = getattr(self._block, "tasks", None)
+        if block is not None:
+            block.append(task)
+            return
+        ready = self._ready
+        ready.append(task)
+        if len(ready) >= NUDGE_AT:
+            self.driver.nudge()
+        else:
+            self.driver.notice()
+
+    # --- the superstep ------------------------------------------------------------------------------------
+
+    def _superstep(self) -> bool:
+        """One round; whether anything happened."""
+        completions = self._collect()
+        ended = self._resolve(completions)
+        self._commit(ended)
+        sent = self._dispatch()
+        happened = bool(completions or ended or sent)
+        self.supersteps += happened
+        if self._progress is not None:
+            self._progress.tick(time.monotonic())
+        return happened
+
+    def _collect(self) -> list[Completion]:
+        """What every executor has finished."""
+        completions: list[Completion] = []
+        for executor in self.executors.values():
+            completions += executor.collect()
+        return completions
+
+    def _resolve(self, completions: list[Completion]) -> list[Task]:
+        """What each completion means for its task and for those that wait for it; the tasks that have ended."""
+        if not (completions or self._outside_done or self._stillborn):
+            return []
+        ended: list[Task] = []
+        with self._lock:
+            waiting = self._stillborn
+            for task, value, error in completions:
+                if error is not None:
+                    self._end_with_error(task, error, waiting)
+                elif task.app.join:
+                    self._begin_joining(task, value, waiting)
+                else:
+                    task.value = value
+                    task.state = _exec_done
+                    waiting.append(task)
+            while self._outside_done:
+                for number in self._graph.settle(self._outside_done.popleft()):
+                    self._unblock(self.tasks[number], waiting)
+            # One loop, not a recursion: a failure may run through ten thousand dependants.
+            while waiting:
+                task = waiting.popleft()
+                del self.tasks[task.id]
+                ended.append(task)
+                for number in self._graph.settle(task.id):
+                    self._unblock(self.tasks[number], waiting)
+        return ended
+
+    def _unblock(self, task: Task, ended: deque[Task]) -> None:
+        """All that a task waited for has ended: it is ready, or it ends here too."""
+        failures = failures_among(task.depends, self)
+        if task.state is _joining:
+            self._end_joining(task, failures)
+            ended.append(task)
+        elif failures:
+            task.error = DependencyError(failures, task.id)
+            task.state = _dep_fail
+            ended.append(task)
+        else:
+            self._ready.append(task)
+
+    def _end_with_error(self, task: Task, error: BaseException, ended: deque[Task]) -> None:
+        """A try has failed: the task is tried again while its budget lasts, else it has failed."""
+        if isinstance(error, SystemExit):
+            exited = TaskExited(f"{task.words} called sys.exit({error.code!r})")
+            exited.__cause__ = error
+            error = exited
+        task.fail_history = [*getattr(task, "fail_history", ()), repr(error)]
+        cost = 1.0
+        if self.config.retry_handler is not None:
+            try:
+                cost = self.config.retry_handler(error, task.as_record())
+            except Exception as own:  # the handler's own failure ends the task, and is what the user sees
+                own.__cause__ = error
+                error, cost = own, float("inf")
+        task.fail_cost = getattr(task, "fail_cost", 0.0) + cost
+        if task.fail_cost <= self.config.retries:
+            task.state = _retryable
+            self.retry_count += 1
+            self._ready.append(task)
+        else:
+            task.error = error
+            task.state = _failed
+            ended.append(task)
+
+    def _begin_joining(self, task: Task, body: Any, ended: deque[Task]) -> None:
+        """The body of a join_app has returned: its task now waits for the futures it returned."""
+        futures = [body] if isinstance(body, Future) else body
+        if not isinstance(futures, list) or not all(isinstance(future, Future) for future in futures):
+            words = f"join_app body must return a Future or list of Futures, got {body!r} of type {type(body)}"
+            self._end_with_error(task, TypeError(words), ended)
+            return
+        task.value = body
+        task.depends = tuple(futures)
+        task.state = _joining
+        unmet, outside = self._unmet(futures)
+        if unmet:
+            self._graph.add(task.id, unmet)
+            self._follow(outside)
+        else:
+            self._unblock(task, ended)
+
+    def _end_joining(self, task: Task, failures: list[tuple[BaseException, str]]) -> None:
+        body = task.value
+        if failures:
+            task.error = JoinError(failures, task.id)
+            task.state = _failed
+        else:
+            many = isinstance(body, list)
+            task.value = [value_of(f, self) for f in body] if many else value_of(body, self)
+            task.state = _exec_done
+
+    def _commit(self, ended: list[Task]) -> None:
+        """Enter what has ended in the books, before any future shows it."""
+        counts = self.ended_counts
+        for task in ended:
+            counts[task.state] += 1
+            if task.state is not _exec_done:
+                self._rundir.log("%s failed: %r", task.words, task.error)
+        self._to_announce += ended
+
+    def _dispatch(self) -> int:
+        """Hand all that is ready to its executors, to each as one bulk; returns how many tasks."""
+        ready = self._ready
+        if not ready:
+            return 0
+        bulks: dict[str, list[tuple[Task, tuple[Any, ...], dict[str, Any]]]] = {}
+        sent = len(ready)
+        default = self._labels[0] if len(self._labels) == 1 else ""
+        for _ in range(sent):
+            task = ready.popleft()
+            args, kwargs = task.args, task.kwargs
+            if task.depends:
+                args, kwargs = with_values(args, kwargs, self)
+            task.state = _launched
+            task.tries += 1
+            label = INTERNAL if task.app.join else default or self._place(task)
+            bulk = bulks.get(label)
+            if bulk is None:
+                bulk = bulks[label] = []
+            bulk.append((task, args, kwargs))
+        for label, bulk in bulks.items():
+            self.executors[label].submit(bulk)
+        return sent
+
+    def _place(self, task: Task) -> str:
+        """Label of the executor a task goes to: those it may go to in turn."""
+        labels = self._labels if task.app.executors == "all" else task.app.executors
+        return labels[task.id % len(labels)]
+
+    def _announce(self) -> bool:
+        """Fulfil the futures of what has ended; whether callbacks are to be run."""
+        callbacks = False
+        announced, self._to_announce = self._to_announce, []
+        for task in announced:
+            future = task.future
+            if task.depends:
+                # A future holds its task, and the task its arguments: without this the last future of a
+                # chain of a million would hold all of them.
+                task.depends = task.args = ()
+                task.kwargs = {name: task.kwargs[name] for name in ("stdout", "stderr") if name in task.kwargs}
+            if task.state is _exec_done:
+                called = future.fulfil(task.value, None)
+            else:
+                called = future.fulfil(None, task.error)
+            if called:
+                self.driver.defer(future)
+                callbacks = True
+        return callbacks
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at once, on all executors that say."""
+        return sum(self.executors[label].slots for label in self._labels)
+
+    def counts(self) -> Counts:
+        """How far it is."""
+        done = self.ended_counts[_exec_done] + self.ended_counts[States.memo_done]
+        failed = self.ended_counts[_failed] + self.ended_counts[_dep_fail]
+        executors = [self.executors[label] for label in self._labels]
+        running = sum(executor.running for executor in executors)
+        return Counts(
+            called=self.task_count,
+            done=done,
+            failed=failed,
+            running=running,
+            waiting=max(0, self.task_count - done - failed - running),
+            busy=sum(executor.busy for executor in executors),
+            workers=sum(executor.workers for executor in executors),
+            superstep=self.supersteps,
+        )
+
+    def _sleep(self, seconds: float) -> None:
+        self._sleeper.wait(seconds)
+
+    def _unfinished(self) -> bool:
+        return bool(self.tasks)
+
+    # --- barriers -----------------------------------------------------------------------------------------
+
+    def wait_for_current_tasks(self) -> None:
+        """Drive until every task called so far has ended, well or not."""
+        current = list(self.tasks.values())
+        for task in current:
+            self.driver.wait_until(task.future.done)
+
+    @contextmanager
+    def superstep(self) -> Iterator[None]:
+        """Hold back the calls made inside, send them as one bulk, and wait until all of them have ended.
+
+        Failures stay in the futures; the barrier itself raises none. When the block raises, what was called
+        is sent, and nothing is waited for.
+        """
+        if getattr(self._block, "tasks", None) is not None:
+            raise MpiflowError("a superstep() inside a superstep(): the outer one could never send its calls")
+        first = self.task_count
+        self._block.tasks = []
+        try:
+            yield
+        finally:
+            self._send_block()
+            self._block.tasks = None
+        for task in [task for number, task in list(self.tasks.items()) if number >= first]:
+            self.driver.wait_until(task.future.done)
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    def cleanup(self) -> None:
+        """End: tasks that have not ended are given up, their futures fail with TasksAbandoned."""
+        if self.cleanup_called:
+            raise MpiflowError("cleanup() was called a second time on the same DataFlowKernel")
+        self.cleanup_called = True
+        self.driver.close()
+        for executor in self.executors.values():
+            executor.shutdown()
+        abandoned = list(self.tasks.values())
+        self.tasks.clear()
+        for task in abandoned:
+            task.error = TasksAbandoned(f"{task.words} had not ended when its DataFlowKernel was cleaned up")
+            task.state = _failed
+        self._commit(abandoned)
+        if self._announce():
+            self.driver.run_callbacks()
+        if self._progress is not None:
+            self._progress.close()
+        for state, number in self.ended_counts.items():
+            self._rundir.log("tasks in state %s: %d", state.name, number)
+        self._rundir.log("%d supersteps, %d retries", self.supersteps, self.retry_count)
+        self._rundir.close()
+        from mpiflow.kernel import loader
+
+        loader.forget(self)
+
+    def __enter__(self) -> DataFlowKernel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Literal[False]:
+        mode = self.config.exit_mode
+        if mode != "skip" and not self.cleanup_called:
+            if mode == "wait" and kind is None:
+                self.wait_for_current_tasks()
+            self.cleanup()
+        return False

@@ -1,0 +1,91 @@
+"""Futures among the arguments of a call: finding them, and what they turned out to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from mpiflow.data.futures import DataFuture
+from mpiflow.kernel.futures import AppFuture
+from mpiflow.kernel.task import States
+
+if TYPE_CHECKING:
+    from mpiflow.kernel.dataflow import DataFlowKernel
+    from mpiflow.kernel.task import Task
+
+
+def futures_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Future[Any], ...]:
+    """Futures that are arguments themselves, or elements of ``inputs``; those inside containers are not."""
+    found: list[Future[Any]] = []
+    for value in args:
+        if isinstance(value, Future):
+            found.append(value)
+    if kwargs:
+        for value in kwargs.values():
+            if isinstance(value, Future):
+                found.append(value)
+        inputs = kwargs.get("inputs")
+        if inputs:
+            found += [value for value in inputs if isinstance(value, Future)]
+    return tuple(found)
+
+
+def with_values(
+    args: tuple[Any, ...], kwargs: dict[str, Any], dfk: DataFlowKernel
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with each future replaced by what it holds; all must have ended well."""
+
+    def value(argument: Any) -> Any:
+        return value_of(argument, dfk) if isinstance(argument, Future) else argument
+
+    ready = {name: value(argument) for name, argument in kwargs.items()}
+    if "inputs" in ready:
+        ready["inputs"] = [value(argument) for argument in ready["inputs"]]
+    return tuple([value(argument) for argument in args]), ready
+
+
+def source_of(future: Future[Any], dfk: DataFlowKernel) -> Task | None:
+    """The task of this kernel that fulfils a future, or None for a future from elsewhere."""
+    while isinstance(future, DataFuture):
+        future = future.parent
+    if isinstance(future, AppFuture) and future.task.dfk is dfk:
+        return future.task
+    return None
+
+
+def value_of(future: Future[Any], dfk: DataFlowKernel) -> Any:
+    """What a future that has ended well holds. Its task may be ahead of it: futures are fulfilled last."""
+    if isinstance(future, DataFuture):
+        return future.file_obj
+    task = source_of(future, dfk)
+    return future.result(timeout=0) if task is None else task.value
+
+
+def error_of(future: Future[Any], dfk: DataFlowKernel) -> BaseException | None:
+    """What a future that has ended failed with, or None."""
+    task = source_of(future, dfk)
+    if task is not None:
+        return None if task.state in (States.exec_done, States.memo_done) else task.error
+    if future.cancelled():
+        from concurrent.futures import CancelledError
+
+        return CancelledError()
+    return future.exception(timeout=0)
+
+
+def failures_among(futures: Iterable[Future[Any]], dfk: DataFlowKernel) -> list[tuple[BaseException, str]]:
+    """Each failure among futures that have ended, with the words for where it came from."""
+    failures: list[tuple[BaseException, str]] = []
+    for future in futures:
+        error = error_of(future, dfk)
+        if error is not None:
+            failures.append((error, _origin(future, dfk)))
+    return failures
+
+
+def _origin(future: Future[Any], dfk: DataFlowKernel) -> str:
+    task = source_of(future, dfk)
+    if task is None:
+        return repr(future)
+    return f"DataFuture from task {task.id}" if isinstance(future, DataFuture) else f"task {task.id}"

@@ -1,0 +1,225 @@
+"""Who takes the supersteps.
+
+Whoever waits drives: a caller inside `result` takes supersteps itself until its future is there. Handing each
+of them to a thread instead would cost a task that is alone in flight 68 µs where this costs 3 (two switches
+of the interpreter lock), and gain nothing in throughput.
+
+Somebody must drive when nobody waits in our functions: a helper thread. It is woken at once when a script
+waits in somebody else's (`concurrent.futures.wait`, an event loop, a callback), and looks in after about a
+millisecond otherwise, so that workers stay fed while the script computes. It leaves the lock to any caller
+that comes to wait. While it drives, the interpreter switches threads after 0.5 ms instead of 5: with the
+default, a script that computes would get a superstep in only every fifth millisecond.
+
+One lock is held while a superstep is taken. Futures are fulfilled and callbacks run after it is released, by
+the thread that took it; so a callback may call apps and may wait (it drives, then). Callbacks that are still
+to be run lie in one queue, which such a nested wait empties too.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: How long to look for messages without sleeping, then the shortest and longest sleep, in seconds.
+SPIN, SHORTEST, LONGEST = 50e-6, 10e-6, 0.001
+#: Longest sleep when nothing has happened for `QUIET_AFTER` seconds: long tasks are running everywhere.
+QUIET_AFTER, LONGEST_QUIET = 0.5, 0.005
+#: After so long without a superstep the helper thread takes one, in seconds.
+HELP_AFTER = 0.001
+#: The interpreter's switch interval while the helper thread drives, in seconds.
+SWITCH = 0.0005
+
+
+class Driver:
+    """Drives one DataFlowKernel.
+
+    Parameters
+    ----------
+    superstep : callable
+        Takes one superstep; whether anything happened.
+    announce : callable
+        Fulfils the futures of what has ended; whether callbacks are to be run.
+    sleep : callable
+        Sleeps at most so many seconds, less when a message may have come.
+    unfinished : callable
+        Whether any task has not ended.
+    """
+
+    def __init__(
+        self,
+        superstep: Callable[[], bool],
+        announce: Callable[[], bool],
+        sleep: Callable[[float], None],
+        unfinished: Callable[[], bool],
+    ) -> None:
+        self._superstep = superstep
+        self._announce = announce
+        self._sleep = sleep
+        self._unfinished = unfinished
+        self._lock = threading.Lock()
+        # One entry for each caller inside `wait_until`; the helper thread makes room for them. A list, since
+        # appending and popping are atomic and counting is not.
+        self._waiters: list[None] = []
+        self._helping = False
+        self._callbacks: deque[Any] = deque()
+        self._last = 0.0  # when the last superstep was taken
+        self._wake = threading.Event()
+        self._closed = False
+        self._resting = False
+        self._helper: threading.Thread | None = None
+        self.failure: BaseException | None = None
+
+    # --- waiting ------------------------------------------------------------------------------------------
+
+    def wait(self, future: Future[Any], timeout: float | None) -> None:
+        """Drive until a future is done; TimeoutError when the time is over first."""
+        if not self.wait_until(future.done, timeout):
+            raise FutureTimeoutError(f"{future!r} is not done after {timeout:g} s")
+
+    def wait_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Drive until `done()`, at most so many seconds; whether it is."""
+        end = None if timeout is None else time.monotonic() + timeout
+        self._waiters.append(None)
+        try:
+            while not done():
+                if self.failure is not None:
+                    raise self.failure
+                if end is not None and time.monotonic() >= end:
+                    return False
+                if self._lock.acquire(blocking=False):
+                    self._drive(done, end)
+                elif self._helping:
+                    if self._lock.acquire(timeout=LONGEST_QUIET):
+                        self._drive(done, end)
+                else:
+                    time.sleep(HELP_AFTER / 2)  # another caller drives, and fulfils our future too
+        finally:
+            self._waiters.pop()
+        return True
+
+    def _drive(self, done: Callable[[], bool], end: float | None) -> None:
+        """Take supersteps, the lock being held on entry; it is free again on return."""
+        quiet_since = time.perf_counter()
+        while True:
+            try:
+                happened = self._superstep()
+            except BaseException:
+                self._lock.release()
+                raise
+            self._last = time.perf_counter()
+            if self._announce():
+                self._lock.release()
+                self.run_callbacks()
+                if not self._lock.acquire(blocking=False):
+                    return
+            if done() or self._closed:
+                break
+            if happened:
+                quiet_since = self._last
+                continue
+            if end is not None and time.monotonic() >= end:
+                break
+            if self._helping and self._waiters:
+                break
+            self._pause(self._last - quiet_since)
+        self._lock.release()
+
+    def _pause(self, quiet: float) -> None:
+        if quiet < SPIN:
+            return
+        longest = LONGEST if quiet < QUIET_AFTER else LONGEST_QUIET
+        self._sleep(min(max(quiet / 10, SHORTEST), longest))
+
+    # --- callbacks ----------------------------------------------------------------------------------------
+
+    def defer(self, future: Any) -> None:
+        """Have a future's callbacks run when the lock is free."""
+        self._callbacks.append(future)
+
+    def run_callbacks(self) -> None:
+        """Call what futures were given to call; outside the lock."""
+        while self._callbacks:
+            try:
+                future = self._callbacks.popleft()
+            except IndexError:
+                return  # another thread took the last one
+            future.run_callbacks()
+
+    # --- from inside a call -------------------------------------------------------------------------------
+
+    def nudge(self) -> None:
+        """Take one superstep if nobody else is at it, from a caller that does not wait.
+
+        No callbacks are run: the caller may hold a lock of its own that a callback wants.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                self._superstep()
+                self._last = time.perf_counter()
+                if self._announce():
+                    self.wake()
+            finally:
+                self._lock.release()
+
+    # --- the helper thread --------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Somebody waits where we cannot see it: have the helper thread drive now."""
+        if not self._wake.is_set():
+            self._last = 0.0
+            self._wake.set()
+
+    def notice(self) -> None:
+        """A task has been called: the helper thread, if it rests, is to look in after its usual time."""
+        if self._resting:
+            self._resting = False
+            self._last = time.perf_counter()
+            self._wake.set()
+
+    def start(self) -> None:
+        """Start the helper thread, at the first call of an app."""
+        self._helper = threading.Thread(target=self._help, name="mpiflow-helper", daemon=True)
+        self._helper.start()
+
+    def _help(self) -> None:
+        while not self._closed:
+            if not self._unfinished() and not self._callbacks:
+                self._resting = True
+                if not self._unfinished():  # a call may have come between the two lines
+                    self._wake.wait()
+                self._resting = False
+            self._wake.clear()
+            if self._closed:
+                return
+            if self._waiters or time.perf_counter() - self._last < HELP_AFTER:
+                self._wake.wait(2 * HELP_AFTER)
+            elif self._lock.acquire(blocking=False):
+                self._drive_as_helper()
+
+    def _drive_as_helper(self) -> None:
+        before = sys.getswitchinterval()
+        self._helping = True
+        sys.setswitchinterval(SWITCH)
+        try:
+            self._drive(lambda: not self._unfinished() or bool(self._waiters), None)
+            self.run_callbacks()
+        except Exception as failure:  # told to whoever waits: a helper that died in silence would be a hang
+            self.failure = failure
+        finally:
+            sys.setswitchinterval(before)
+            self._helping = False
+
+    def close(self) -> None:
+        """End the helper thread."""
+        self._closed = True
+        self._wake.set()
+        if self._helper is not None and self._helper is not threading.current_thread():
+            self._helper.join(timeout=5)

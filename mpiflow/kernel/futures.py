@@ -1,0 +1,196 @@
+"""AppFuture: what a call of an app returns.
+
+It is a `concurrent.futures.Future` to everyone who looks, and much smaller: the stdlib's makes a condition
+with a lock for each future (0.8 µs, 1.6 KiB), which hardly any future of a hundred thousand ever needs. Here
+the condition is made when somebody waits on it. One lock for all futures guards the moment when a future
+either gets its value or its condition.
+
+Who waits in `result` drives the farm meanwhile (see `kernel.driver`). Who waits in somebody else's function
+(`concurrent.futures.wait`, `as_completed`, an event loop) touches the condition or adds a callback, and
+that is how the kernel learns that its helper thread has to drive.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from concurrent.futures._base import FINISHED, PENDING
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mpiflow.data.futures import DataFuture
+    from mpiflow.kernel.task import Task
+
+_MOMENT = threading.Lock()
+
+
+class AppFuture(Future[Any]):
+    """The outcome of a task, once it has one.
+
+    Attributes
+    ----------
+    tid : int
+        Number of the task, from 0, in the order of calls.
+    outputs : sequence of DataFuture
+        One for each File in the call's ``outputs``.
+    stdout, stderr : str or None
+        Where the command of a bash_app writes.
+    """
+
+    __slots__ = ("_callbacks", "_exception", "_made", "_result", "_state", "_waiting", "task")
+
+    def __init__(self, task: Task) -> None:
+        # Not calling the base's: it would make the condition.
+        self.task = task
+        self._state = PENDING
+        self._made: threading.Condition | None = None
+        self._callbacks: list[Callable[[Any], None]] | None = None
+
+    # --- what the stdlib's functions look at ---------------------------------------------------------------
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        with _MOMENT:
+            condition = self._made
+            if condition is None:
+                condition = self._made = threading.Condition()
+                self._waiting: list[Any] = []
+        if self._state is not FINISHED:
+            self.task.dfk.driver.wake()
+        return condition
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        return self._waiting
+
+    @property
+    def _done_callbacks(self) -> list[Callable[[Any], None]]:  # type: ignore[override]
+        return self._callbacks or []
+
+    # --- the kernel's side ---------------------------------------------------------------------------------
+
+    def fulfil(self, value: Any, error: BaseException | None) -> bool:
+        """Give the future its outcome; whether there are callbacks to be run. The kernel's alone to call."""
+        with _MOMENT:
+            condition = self._made
+            if condition is None:
+                self._settle(value, error)
+                return self._callbacks is not None
+        with condition:
+            self._settle(value, error)
+            for waiter in self._waiting:
+                if error is None:
+                    waiter.add_result(self)
+                else:
+                    waiter.add_exception(self)
+            condition.notify_all()
+        return self._callbacks is not None
+
+    def _settle(self, value: Any, error: BaseException | None) -> None:
+        self._result = value
+        self._exception = error
+        self._state = FINISHED
+
+    def run_callbacks(self) -> None:
+        """Call what was added by add_done_callback, in order; a failing one is logged and the rest go on."""
+        self._invoke_callbacks()  # type: ignore[attr-defined]
+
+    # --- the user's side -----------------------------------------------------------------------------------
+
+    def done(self) -> bool:
+        """Whether the task has ended, all its retries included."""
+        return self._state is FINISHED
+
+    def running(self) -> bool:
+        """Whether the task has been handed to an executor and has not ended."""
+        return self._state is not FINISHED and self.task.state.name in ("launched", "running", "joining")
+
+    def cancelled(self) -> bool:
+        """Always False."""
+        return False
+
+    def cancel(self) -> bool:
+        """Not offered, as in Parsl."""
+        raise NotImplementedError("Cancel not implemented")
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The task's value; drives the farm while it waits.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Raises
+        ------
+        TimeoutError
+            When the time is over first (`concurrent.futures.TimeoutError`).
+        BaseException
+            What the task failed with.
+        """
+        if self._state is not FINISHED:
+            self.task.dfk.wait(self, timeout)
+        error = self._exception
+        if error is None:
+            return self._result
+        try:
+            raise error
+        finally:
+            del self, error  # a traceback holds its frame, and the frame would hold the traceback
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the task failed with, or None; waits like `result`."""
+        if self._state is not FINISHED:
+            self.task.dfk.wait(self, timeout)
+        return self._exception
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Call ``fn(future)`` when the task has ended, at once if it has; it may call apps and wait."""
+        with _MOMENT:
+            if self._state is not FINISHED:
+                if self._callbacks is None:
+                    self._callbacks = []
+                self._callbacks.append(fn)
+                waits = True
+            else:
+                waits = False
+        if waits:
+            self.task.dfk.driver.wake()
+        else:
+            fn(self)
+
+    @property
+    def tid(self) -> int:
+        """Number of the task."""
+        return self.task.id
+
+    @property
+    def outputs(self) -> Sequence[DataFuture]:
+        """A DataFuture for each File in the call's ``outputs``."""
+        return getattr(self.task, "outputs", ())
+
+    @property
+    def stdout(self) -> Any:
+        """What the call gave as ``stdout``."""
+        return self.task.kwargs.get("stdout")
+
+    @property
+    def stderr(self) -> Any:
+        """What the call gave as ``stderr``."""
+        return self.task.kwargs.get("stderr")
+
+    @property
+    def task_record(self) -> dict[str, Any]:
+        """The task under Parsl's keys; a copy."""
+        return self.task.as_record()
+
+    def task_status(self) -> str:
+        """Name of the task's state; may be ahead of `done`."""
+        return self.task.state.name
+
+    def __repr__(self) -> str:
+        return f"<AppFuture of {self.task!r}>"
+
+    __hash__ = object.__hash__

@@ -1,0 +1,103 @@
+"""The DataFlowKernel of the process: load, dfk, clear, and the barriers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mpiflow.config import Config
+from mpiflow.errors import ConfigurationError, NoDataFlowKernelError
+from mpiflow.executors.options import options
+from mpiflow.kernel.dataflow import DataFlowKernel
+
+_loaded: DataFlowKernel | None = None
+#: Whether the loaded one came from a first call, without the script asking; written here only.
+_by_itself = False
+
+
+def load(config: Config | None = None) -> DataFlowKernel:
+    """Start a DataFlowKernel and make it the one that apps use.
+
+    Parameters
+    ----------
+    config : Config, optional
+        Default: ``Config()``.
+
+    Raises
+    ------
+    ConfigurationError
+        When one is loaded already; `clear` it first.
+
+    Examples
+    --------
+    >>> import mpiflow
+    >>> with mpiflow.load():                                   # doctest: +SKIP
+    ...     print(app(1).result())
+    """
+    global _loaded, _by_itself
+    if config is not None and not isinstance(config, Config):
+        raise ConfigurationError(f"load() takes a Config, not {type(config).__name__}: {config!r}")
+    if _loaded is not None:
+        if not _by_itself or _loaded.tasks:
+            raise ConfigurationError("Config has already been loaded")
+        _loaded.cleanup()
+    _loaded = DataFlowKernel(config)
+    _by_itself = False
+    return _loaded
+
+
+def dfk() -> DataFlowKernel:
+    """The loaded DataFlowKernel; NoDataFlowKernelError when there is none."""
+    if _loaded is None:
+        raise NoDataFlowKernelError("Must first load config")
+    return _loaded
+
+
+def clear() -> None:
+    """Forget the loaded DataFlowKernel, without cleaning it up."""
+    global _loaded
+    _loaded = None
+
+
+def forget(kernel: DataFlowKernel) -> None:
+    """Forget this one, if it is the one that is loaded."""
+    if _loaded is kernel:
+        clear()
+
+
+def for_a_call() -> DataFlowKernel:
+    """The kernel for an app that names none.
+
+    Under ``python -m mpiflow`` a first call loads a default Config by itself, and a later `load` replaces it
+    while nothing is unfinished; elsewhere a script has to say where it wants to run.
+    """
+    global _loaded, _by_itself
+    if _loaded is None:
+        if not options.started_by_mpiflow:
+            raise NoDataFlowKernelError("Must first load config")
+        _loaded = DataFlowKernel()
+        _by_itself = True
+    return _loaded
+
+
+def loaded() -> DataFlowKernel | None:
+    """The loaded kernel, or None."""
+    return _loaded
+
+
+def wait_for_current_tasks() -> None:
+    """Wait until every task called so far has ended."""
+    dfk().wait_for_current_tasks()
+
+
+@contextmanager
+def superstep() -> Iterator[None]:
+    """Collect the calls made inside, send them as one bulk, and wait for all of them at the end.
+
+    Examples
+    --------
+    >>> with mpiflow.superstep():                              # doctest: +SKIP
+    ...     halves = [halve(x) for x in grid]
+    """
+    with for_a_call().superstep():
+        yield

@@ -1,0 +1,1 @@
+"""What a person sees of a run: progress, what tasks print, and the files of the run directory."""

@@ -1,0 +1,140 @@
+"""The first seconds of a rank, in the one order that works.
+
+1. Signals: what the launcher passes on must not end a rank; rank 0 decides, and tells the others.
+2. The zygote is forked: before MPI, before any thread.
+3. MPI_Init, watched: a rank that fails before it leaves the others in it for ever.
+4. The launcher's word is held against MPI's: when it started several ranks and MPI knows of one, the library
+   and the launcher do not fit, and every rank would run the whole script.
+5. Rank 0 goes on with the command line, the others become workers.
+
+And the last second: MPI_Finalize, then a normal exit (MPICH tells its launcher from libc's exit()).
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+
+from mpiflow.comm.launcher import said
+from mpiflow.worker import linux
+from mpiflow.worker.environment import forget_launcher
+from mpiflow.worker.zygote import Zygote, fork_zygote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from mpiflow.comm.launcher import Launched
+    from mpiflow.comm.mpi import MPIComm
+
+#: Exit code of a start in which every rank found a world of its own.
+WORLDS_OF_ONE = 72
+#: Seconds for MPI_Init, and for each rank; ``MPIFLOW_INIT_TIMEOUT`` sets the first.
+INIT_TIMEOUT, INIT_TIMEOUT_A_RANK = 120.0, 0.1
+#: Signals that a launcher or batch system passes on to every rank.
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+
+
+def start_rank(arguments: list[str]) -> int:
+    """Be a rank of a job, from its first line to its exit code.
+
+    Parameters
+    ----------
+    arguments : list of str
+        The command line after ``-m mpiflow``.
+    """
+    launched = said(os.environ)
+    for number in PASSED_ON:
+        signal.signal(number, signal.SIG_IGN)
+    zygote = fork_zygote()
+    world = _init(launched)
+    if launched is not None and (launched.size or 1) > 1 and world.Get_size() == 1:
+        return _refuse(launched)
+    interrupt = os.environ.get("MPIFLOW_INTERRUPT", "INT")
+    forget_launcher()
+    from mpiflow.comm.mpi import MPIComm
+    from mpiflow.comm.segments import private, shared
+
+    comm = MPIComm(world, room=private if world.Get_rank() == 0 else shared)
+    if comm.rank == 0:
+        from mpiflow.cli.rank0 import run_rank0
+
+        _interruptible(interrupt)
+        code = run_rank0(arguments, comm, zygote)
+    else:
+        code = _work(comm, zygote)
+    return _leave(comm, code)
+
+
+def _init(launched: Launched | None) -> MPI.Intracomm:
+    """MPI_Init, ended with a traceback when it does not come back."""
+    size = (launched.size or 1) if launched is not None else 1
+    limit = float(os.environ.get("MPIFLOW_INIT_TIMEOUT", INIT_TIMEOUT)) + INIT_TIMEOUT_A_RANK * size
+    faulthandler.dump_traceback_later(limit, exit=True)
+    import mpi4py
+
+    mpi4py.rc.finalize = False  # we do it ourselves, before the exit code is decided on
+    from mpi4py import MPI
+
+    faulthandler.cancel_dump_traceback_later()
+    return MPI.COMM_WORLD
+
+
+def _refuse(launched: Launched) -> int:
+    """Every rank is a world of its own: say so once, and let no copy run the script."""
+    if launched.rank == 0:
+        from mpi4py import MPI
+
+        library = " ".join(MPI.Get_library_version().split("\n")[0].split())
+        paths = ", ".join(linux.loaded_libraries("libmpi")) or "not known"
+        print(
+            f"mpiflow: {launched.name} started {launched.size} ranks, but MPI sees one rank in each of them.\n"
+            f"  loaded MPI:  {library}\n"
+            f"  its library: {paths}\n"
+            f"  launcher:    {launched.name}\n"
+            f"  The launcher belongs to another MPI than the one that Python loads. Start with the launcher of\n"
+            f"  the loaded MPI, or `python -m mpiflow -n {launched.size} script.py`, which finds it; under srun "
+            f"give the\n  matching --mpi= (MPICH: pmi2, Open MPI: pmix); or install mpi4py for the launcher's MPI.",
+            file=sys.stderr,
+            flush=True,
+        )
+    return WORLDS_OF_ONE
+
+
+def _interruptible(interrupt: str) -> None:
+    """Rank 0 takes Ctrl-C as any script does, and SIGTERM as a request to leave.
+
+    Open MPI's launcher turns an interrupt into a kill half a second later, so ours passes SIGUSR2 instead.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _terminated)
+    if interrupt == "USR2":
+        signal.signal(signal.SIGUSR2, signal.default_int_handler)
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _work(comm: MPIComm, zygote: Zygote) -> int:
+    """A worker's life."""
+    from mpiflow.worker.worker import describe_rank, serve
+
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)  # standard input is the script's
+    os.close(nothing)
+    serve(comm, zygote, describe_rank(comm.rank))
+    return 0
+
+
+def _leave(comm: MPIComm, code: int) -> int:
+    """Say good-bye to MPI; the exit code."""
+    from mpi4py import MPI
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    MPI.Finalize()
+    return code
+

@@ -1,0 +1,103 @@
+"""The surroundings of a task: variables, directory, output, random numbers, signals.
+
+Every task starts in the same directory with the same environment, whatever the one before it did. Looking
+each time would cost a task of a microsecond half a microsecond, so `Surroundings` is told instead: the calls
+by which Python code changes either are wrapped to leave a mark.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from mpiflow.comm.launcher import is_launcher_variable
+from mpiflow.worker import linux
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+#: Variables that tell numerical libraries how many threads to start.
+THREAD_COUNTS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def forget_launcher() -> None:
+    """Remove what the launcher told this process, so that a program started from here is no rank of ours.
+
+    Left in place, a child that imports mpi4py would try to join the job: it fails on MPICH, and on Open MPI
+    the whole job hangs.
+    """
+    for name in [name for name in os.environ if is_launcher_variable(name)]:
+        del os.environ[name]
+
+
+def thread_counts(cores: int) -> dict[str, str]:
+    """Thread counts for a runner with so many cores; what the user has set stays."""
+    return {name: str(max(1, cores)) for name in THREAD_COUNTS if name not in os.environ}
+
+
+def reseed() -> None:
+    """Give a forked process random numbers of its own. The stdlib's ``random`` does so by itself."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()
+
+
+def ignore_batch_signals() -> None:
+    """Batch systems send their warnings to every process of a job; tasks, and what they exec, ignore them."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def close_inherited(keep: set[int]) -> None:
+    """Close every descriptor above 2 that is not to be kept: the launcher's and MPI's are no task's."""
+    for fd in linux.open_descriptors():
+        if fd > 2 and fd not in keep:
+            try:
+                os.close(fd)
+            except OSError:
+                continue  # the one that listed the directory
+
+
+class Surroundings:
+    """Directory and environment as they were, put back after a task that changed them."""
+
+    def __init__(self) -> None:
+        self._directory = os.getcwd()
+        self._environment = dict(os.environ)
+        self._moved = False
+        self._changed = False
+        os.chdir = self._marking(os.chdir, "_moved")
+        os.fchdir = self._marking(os.fchdir, "_moved")
+        # os.environ itself calls these two, by these names
+        os.putenv = self._marking(os.putenv, "_changed")
+        os.unsetenv = self._marking(os.unsetenv, "_changed")
+
+    def _marking(self, call: Callable[..., Any], mark: str) -> Callable[..., Any]:
+        def marked(*args: Any, **kwargs: Any) -> Any:
+            setattr(self, mark, True)
+            return call(*args, **kwargs)
+
+        return marked
+
+    def restore(self) -> None:
+        """Undo what the last task did; costs two attribute look-ups when it did nothing."""
+        if self._moved:
+            os.chdir(self._directory)
+            self._moved = False
+        if self._changed:
+            for name in os.environ.keys() - self._environment.keys():
+                del os.environ[name]
+            for name, value in self._environment.items():
+                if os.environ.get(name) != value:
+                    os.environ[name] = value
+            self._changed = False

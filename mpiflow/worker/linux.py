@@ -1,0 +1,147 @@
+"""Every call that only Linux has, with what happens elsewhere.
+
+mpiflow runs on Linux; on another Unix what is here does less, as each docstring says, and the rest works.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_TIMERSLACK = 29
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def _prctl(option: int, argument: int) -> None:
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0)
+
+
+def die_with_parent(signal_number: int, parent: int) -> None:
+    """Have the kernel send this process a signal when its parent ends.
+
+    The kernel ties this to the *thread* that forked: fork from a main thread. Elsewhere than on Linux, an
+    orphan notices the end of its socket instead.
+
+    Parameters
+    ----------
+    signal_number : int
+        What to die of.
+    parent : int
+        The parent's process id; if it has gone already, this process ends here.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal_number)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends. Elsewhere: they go to init."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def sleep_exactly() -> None:
+    """Sleeps of 10 µs last 10 µs, not 60: the kernel no longer rounds this process's timers."""
+    _prctl(_PR_SET_TIMERSLACK, 1)
+
+
+def children() -> list[int]:
+    """Process ids of this process's children. Elsewhere: none are known."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as listing:
+            return [int(pid) for pid in listing.read().split()]
+    except OSError:
+        return []
+
+
+def offer_to_out_of_memory_killer() -> None:
+    """When memory runs out, have the kernel take this process first. Elsewhere: its own choice."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as score:
+            score.write("1000")
+    except OSError:
+        return  # not Linux, or a container that forbids it: nothing depends on it
+
+
+def memory_file(size: int) -> int:
+    """Descriptor of `size` bytes of memory without a name. Elsewhere: an unlinked temporary file."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("mpiflow", os.MFD_CLOEXEC)
+    else:
+        import tempfile
+
+        fd, path = tempfile.mkstemp()
+        os.unlink(path)
+    os.ftruncate(fd, size)
+    return fd
+
+
+def open_descriptors() -> list[int]:
+    """Descriptors this process has open; elsewhere those below 1024, which may include closed ones."""
+    try:
+        return [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        return list(range(1024))
+
+
+def loaded_libraries(part: str) -> list[str]:
+    """Paths of mapped files with `part` in their file name. Elsewhere: none are known.
+
+    Examples
+    --------
+    >>> loaded_libraries("no such library")
+    []
+    """
+    found: list[str] = []
+    try:
+        with open("/proc/self/maps") as maps:
+            for line in maps:
+                path = line.split(maxsplit=5)[-1].strip()
+                if path.startswith("/") and part in os.path.basename(path) and path not in found:
+                    found.append(path)
+    except OSError:
+        return found
+    return found
+
+
+class Watch:
+    """Waits on many descriptors with microsecond time-outs.
+
+    ``epoll`` itself counts in milliseconds and ``select`` cannot take descriptors above 1023, so a select
+    waits on the epoll descriptor alone. Elsewhere: plain ``select`` on all of them.
+    """
+
+    def __init__(self) -> None:
+        self._fds: set[int] = set()
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        self._waited_on = [self._epoll] if self._epoll is not None else []
+
+    def add(self, fd: int) -> None:
+        """Watch a descriptor for something to read."""
+        self._fds.add(fd)
+        if self._epoll is not None:
+            self._epoll.register(fd, select.EPOLLIN)
+
+    def remove(self, fd: int) -> None:
+        """Watch a descriptor no longer; call it before closing."""
+        self._fds.discard(fd)
+        if self._epoll is not None:
+            self._epoll.unregister(fd)
+
+    def wait(self, seconds: float) -> list[int]:
+        """Descriptors with something to read (or whose other end has gone), after at most so long."""
+        if self._epoll is None:
+            return list(select.select(list(self._fds), [], [], seconds)[0])
+        if seconds > 0 and not select.select(self._waited_on, [], [], seconds)[0]:
+            return []
+        return [fd for fd, _ in self._epoll.poll(0)]
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._epoll is not None:
+            self._epoll.close()

@@ -1,0 +1,414 @@
+"""A worker's runners: which task goes to which, what comes back, and who died of what.
+
+The pool relays records between whoever feeds it (a rank, or the script's own process when there is no MPI)
+and its runners, without opening payloads. What it knows of a task is in its header. Each runner is a first-in
+first-out pipe, so the first task of it that has no result is the one that runs: when a runner dies, that task
+is charged and the ones behind it go to another runner.
+
+A runner is given as many tasks at once as last about five milliseconds, so that the pool is not woken for
+each of a stream of tiny ones and long ones still spread over all runners.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections import deque
+
+from mpiflow.comm.segments import receive_segment, send_segment
+from mpiflow.comm.wire import DIED, HEADER, OVERTIME, STARTED, TASK_FORK
+from mpiflow.worker.linux import Watch
+from mpiflow.worker.output import Output
+from mpiflow.worker.zygote import Ended
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mpiflow.comm.segments import Segment
+    from mpiflow.worker.zygote import Zygote
+
+CHUNK = 256 * 1024
+#: Work a runner is given ahead, in seconds and in tasks.
+AHEAD = 0.005
+MOST_AHEAD = 256
+#: Bytes a runner is given ahead; a longer record goes alone.
+MOST_BYTES = 1 << 20
+
+
+class Task:
+    """What the pool knows of a task: its header, and the bytes to pass on."""
+
+    __slots__ = ("aid", "attachments", "fid", "kind", "record", "tid", "walltime")
+
+    def __init__(
+        self,
+        aid: int,
+        tid: int,
+        fid: int,
+        walltime: float,
+        kind: int,
+        record: memoryview,
+        attachments: list[Segment],
+    ) -> None:
+        self.aid = aid
+        self.tid = tid
+        self.fid = fid
+        self.walltime = walltime
+        self.kind = kind
+        self.record = record
+        self.attachments = attachments
+
+
+class Runner:
+    """The pool's end of one runner."""
+
+    __slots__ = (
+        "channels", "deadline", "dropped", "functions", "outgoing", "output", "overtime",
+        "partial", "pid", "records", "segments", "single_use", "tasks",
+    )  # fmt: skip
+
+    def __init__(self, single_use: bool) -> None:
+        self.records, records = socket.socketpair()
+        self.segments, segments = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.output = Output()
+        #: Ends that the runner gets; closed here once it has them.
+        self.channels: list[socket.socket] = [records, segments]
+        self.records.setblocking(False)
+        self.single_use = single_use
+        self.pid = 0
+        #: Tasks given to it that have no result yet, the running one first.
+        self.tasks: deque[Task] = deque()
+        self.functions: set[int] = set()
+        #: Bytes its socket had no room for.
+        self.outgoing: list[memoryview | bytes] = []
+        #: The beginning of a record whose end has not arrived.
+        self.partial = b""
+        self.deadline = 0.0
+        self.overtime = False
+        self.dropped = False
+
+    def close(self) -> None:
+        """Close this end; a runner that waits for tasks then leaves."""
+        self.records.close()
+        self.segments.close()
+        self.output.close()
+
+
+class RunnerPool:
+    """The runners of one worker.
+
+    Parameters
+    ----------
+    zygote : Zygote
+        What they are forked from.
+    """
+
+    def __init__(self, zygote: Zygote) -> None:
+        self._zygote = zygote
+        self._watch = Watch()
+        self._watch.add(zygote.fd)
+        self._size = 1
+        self._settings: dict[str, object] = {}
+        self._functions: dict[int, bytes] = {}
+        self._queue: deque[Task] = deque()
+        self._runners: list[Runner] = []
+        self._by_fd: dict[int, Runner] = {}
+        self._requested: dict[int, Runner] = {}
+        self._seconds = AHEAD  # running mean of what tasks take here
+        #: Records for rank 0 and their attachments, until `take`.
+        self._results: list[bytes | memoryview] = []
+        self._attachments: list[Segment] = []
+
+    # --- from rank 0 --------------------------------------------------------------------------------------
+
+    def configure(self, size: int, settings: dict[str, object]) -> None:
+        """Say how many runners there may be and what a new one starts with."""
+        self._size = size
+        self._settings = settings
+
+    def learn(self, fid: int, record: memoryview) -> None:
+        """Keep a function for every runner that will need it."""
+        self._functions[fid] = bytes(record)
+
+    def add(self, task: Task) -> None:
+        """Take a task into the queue."""
+        self._queue.append(task)
+
+    def drop(self, aids: set[int]) -> None:
+        """Forget tasks that nobody wants any more; what runs one of them is killed."""
+        self._queue = deque(task for task in self._queue if task.aid not in aids)
+        for runner in self._runners:
+            if runner.tasks and runner.tasks[0].aid in aids:
+                runner.dropped = True
+                self._kill(runner)
+            for task in runner.tasks:
+                if task.aid in aids:
+                    task.aid = 0  # no attempt has this number: its result counts for nothing
+
+    # --- the work -----------------------------------------------------------------------------------------
+
+    def step(self, seconds: float) -> bool:
+        """Give out what can be given out, wait at most so long, take what has come; whether anything came."""
+        self._feed()
+        seconds = 0.0 if self._results else self._until_deadline(seconds)
+        ready = self._watch.wait(seconds)
+        for fd in ready:
+            if fd == self._zygote.fd:
+                self._hear()
+            elif (runner := self._by_fd.get(fd)) is not None:
+                self._read(runner, fd)
+        self._end_overdue()
+        if ready:
+            self._feed()
+        return bool(ready)
+
+    def take(self) -> tuple[list[bytes | memoryview], list[Segment]]:
+        """Records for rank 0 that have come since the last call, and their attachments."""
+        taken = self._results, self._attachments
+        self._results, self._attachments = [], []
+        for runner in self._runners:
+            text = runner.output.take()
+            if text:
+                taken[0].append(text)
+        return taken
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self._queue and all(not runner.tasks for runner in self._runners)
+
+    @property
+    def stocked(self) -> bool:
+        """Whether every runner is at work, so that nothing rank 0 could send is urgent."""
+        return sum(bool(runner.tasks) for runner in self._runners) >= self._size
+
+    @property
+    def streaming(self) -> bool:
+        """Whether more results are about to come: some runner has several tasks before it."""
+        return any(len(runner.tasks) > 1 for runner in self._runners)
+
+    # --- giving out ---------------------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        for runner in self._runners:
+            if runner.outgoing:
+                self._write(runner)
+        if not self._queue:
+            return
+        window = 1 + min(MOST_AHEAD, int(AHEAD / max(self._seconds, 1e-6)))
+        if self._seconds > AHEAD / 2:
+            window = 1
+        while self._queue:
+            single_use = self._queue[0].kind == TASK_FORK
+            runner = self._place(window, single_use)
+            if runner is None:
+                return
+            share = 1 if single_use else self._share(window - len(runner.tasks))
+            self._give(runner, share)
+
+    def _share(self, room: int) -> int:
+        """How many tasks to hand over at once: not so many that another runner has none."""
+        return max(1, min(room, -(-len(self._queue) // self._size)))
+
+    def _place(self, window: int, single_use: bool) -> Runner | None:
+        """The runner for the next task: an idle one, else a new one, else the one with most room."""
+        usable = [] if single_use else [r for r in self._runners if not r.single_use and not r.overtime and not r.dropped]
+        best = min(usable, key=lambda runner: len(runner.tasks), default=None)
+        if best is not None and not best.tasks:
+            return best
+        if sum(bool(runner.tasks) for runner in self._runners) < self._size:
+            if single_use or len(usable) < self._size:
+                return self._spawn(single_use)
+        if best is not None and len(best.tasks) < window and not best.outgoing:
+            return best
+        return None
+
+    def _spawn(self, single_use: bool) -> Runner:
+        runner = Runner(single_use)
+        fds = [channel.fileno() for channel in runner.channels] + runner.output.fds
+        request = self._zygote.spawn(self._settings, fds)
+        for channel in runner.channels:
+            channel.close()
+        runner.output.started()
+        self._requested[request] = runner
+        self._runners.append(runner)
+        for fd in (runner.records.fileno(), *runner.output.watched):
+            self._watch.add(fd)
+            self._by_fd[fd] = runner
+        return runner
+
+    def _give(self, runner: Runner, share: int) -> None:
+        """Hand the next tasks of the queue to a runner, with the functions it does not know."""
+        size = 0
+        for _ in range(share):
+            task = self._queue[0]
+            size += len(task.record) + sum(len(segment) for segment in task.attachments)
+            if runner.tasks and size > MOST_BYTES:
+                break
+            self._queue.popleft()
+            if task.fid not in runner.functions:
+                runner.functions.add(task.fid)
+                runner.outgoing.append(self._functions[task.fid])
+            runner.outgoing.append(task.record)
+            for segment in task.attachments:
+                send_segment(runner.segments, segment)
+            runner.tasks.append(task)
+        self._write(runner)
+
+    def _write(self, runner: Runner) -> None:
+        """Send what the socket has room for. Never blocks: the runner may be blocked sending to us."""
+        waiting = runner.outgoing[0] if len(runner.outgoing) == 1 else b"".join(runner.outgoing)
+        try:
+            sent = runner.records.send(waiting)
+        except BlockingIOError:
+            sent = 0
+        except (BrokenPipeError, ConnectionResetError):
+            sent = len(waiting)  # it has died; the zygote's word follows, and its tasks go to another
+        runner.outgoing = [memoryview(waiting)[sent:]] if sent < len(waiting) else []
+
+    # --- taking back --------------------------------------------------------------------------------------
+
+    def _read(self, runner: Runner, fd: int) -> None:
+        """Take what one descriptor of a runner has.
+
+        Records first, whichever it is: a runner sends the result of a task that printed only after its output
+        has been taken, so with all results in, the first task left is the one that printed.
+        """
+        self._read_records(runner)
+        if fd in runner.output.watched:
+            ended = runner.output.read(fd, runner.tasks[0] if runner.tasks else None) < 0
+            if ended:
+                self._unwatch(fd)
+
+    def _read_records(self, runner: Runner) -> bool:
+        """Take what the socket has; False when there is nothing (more)."""
+        fd = runner.records.fileno()
+        if fd not in self._by_fd:
+            return False
+        try:
+            data = runner.records.recv(CHUNK)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self._unwatch(fd)  # its end; how it ended is the zygote's to say
+            return False
+        self._take_records(runner, runner.partial + data if runner.partial else data)
+        return True
+
+    def _take_records(self, runner: Runner, data: bytes) -> None:
+        """Pass on whole records, and check off the tasks they answer."""
+        unpack, header, tasks = HEADER.unpack_from, HEADER.size, runner.tasks
+        position, end = 0, len(data)
+        start = 0
+        while position + header <= end:
+            aid, _, _, size, seconds, kind, more = unpack(data, position)
+            following = position + header + size
+            if following > end:
+                break
+            if kind == STARTED:
+                runner.deadline = time.monotonic() + tasks[0].walltime
+                if position > start:
+                    self._results.append(data[start:position])
+                start = following
+            else:
+                answered = tasks.popleft()
+                runner.deadline = 0.0
+                self._seconds += 0.1 * (seconds - self._seconds)
+                for _ in range(more):
+                    segment = receive_segment(runner.segments)
+                    segment.close()
+                    self._attachments.append(segment)
+                for segment in answered.attachments:
+                    segment.close()
+            position = following
+        if position > start:
+            self._results.append(data[start:position])
+        runner.partial = data[position:]
+        if runner.single_use and not tasks:
+            runner.records.shutdown(socket.SHUT_WR)  # it reads the end, and leaves
+
+    def _unwatch(self, fd: int) -> None:
+        if self._by_fd.pop(fd, None) is not None:
+            self._watch.remove(fd)
+
+    # --- ends ---------------------------------------------------------------------------------------------
+
+    def _until_deadline(self, seconds: float) -> float:
+        """How long to wait at most, so that no walltime is overrun."""
+        now = time.monotonic()
+        for runner in self._runners:
+            if runner.deadline:
+                seconds = max(0.0, min(seconds, runner.deadline - now))
+            if runner.outgoing:
+                seconds = min(seconds, 0.001)
+        return seconds
+
+    def _end_overdue(self) -> None:
+        now = time.monotonic()
+        for runner in self._runners:
+            if runner.deadline and now >= runner.deadline and runner.pid:
+                runner.overtime = True
+                runner.deadline = 0.0
+                self._kill(runner)
+
+    def _kill(self, runner: Runner) -> None:
+        if runner.pid:
+            for kill in (os.killpg, os.kill):
+                try:
+                    kill(runner.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue  # it ended by itself in this moment, or has not made its group yet
+
+    def _hear(self) -> None:
+        for word in self._zygote.hear():
+            if isinstance(word, Ended):
+                self._bury(word)
+            else:
+                request, pid = word
+                runner = self._requested.pop(request)
+                runner.pid = pid
+                if runner.dropped:
+                    self._kill(runner)
+
+    def _bury(self, ended: Ended) -> None:
+        """Take what a dead runner left, charge the task that ran, and give the others out again."""
+        runner = next((runner for runner in self._runners if runner.pid == ended.pid), None)
+        if runner is None:
+            return  # an orphan of some task, reaped by the zygote
+        while self._read_records(runner):
+            pass
+        runner.output.drain(runner.tasks[0] if runner.tasks else None)
+        if text := runner.output.take():
+            self._results.append(text)
+        self._runners.remove(runner)
+        self._kill(runner)  # its group: what the task left running
+        for fd in (runner.records.fileno(), *runner.output.watched):
+            self._unwatch(fd)
+        if runner.tasks and not runner.dropped:
+            self._charge(runner.tasks.popleft(), runner, ended)
+        self._queue.extendleft(task for task in reversed(runner.tasks) if task.aid)
+        runner.close()
+
+    def _charge(self, task: Task, runner: Runner, ended: Ended) -> None:
+        import pickle
+
+        for segment in task.attachments:
+            segment.close()
+        if runner.overtime:
+            payload, kind = b"", OVERTIME
+        else:
+            payload, kind = pickle.dumps((ended.code, ended.pid, ended.peak), 5), DIED
+        answer = HEADER.pack(task.aid, task.tid, task.fid, len(payload), ended.cpu, kind, 0)
+        self._results.append(answer + payload)
+
+    def close(self) -> None:
+        """End every runner: the zygote kills what is below it."""
+        for runner in self._runners:
+            runner.close()
+        self._runners = []
+        self._watch.remove(self._zygote.fd)
+        self._watch.close()
+        self._zygote.close()

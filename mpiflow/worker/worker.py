@@ -1,0 +1,216 @@
+"""A worker: takes records from rank 0, has them run, and sends back what came of them.
+
+`Worker` is the part that knows nothing of how messages travel; a lone process without MPI uses it as well.
+`serve` is its life on a rank.
+
+**Waiting.** MPI has no descriptor to wait on, so a worker waits for its runners in a select and looks at MPI
+between waits: at once while something happens, then after a tenth of the time nothing has, up to a limit that
+depends on how urgent a message could be. An idle rank so costs under one percent of a core, and an answer of
+a runner still wakes it at once.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import time
+from collections import deque
+
+from mpiflow.comm import wire
+from mpiflow.comm.wire import HEADER, records
+from mpiflow.worker import linux
+from mpiflow.worker.pool import RunnerPool, Task
+from mpiflow.worker.tasks import Functions, run_task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Buffer  # type: ignore[attr-defined]
+
+    from mpiflow.comm import Comm
+    from mpiflow.comm.segments import Segment
+    from mpiflow.worker.environment import Surroundings
+    from mpiflow.worker.zygote import Zygote
+
+#: How long a worker looks without sleeping after the last event, in seconds.
+SPIN = 50e-6
+#: Longest sleep with work in hand, with nothing at all to do, and with every runner at work.
+WAIT_SOME, WAIT_IDLE, WAIT_BUSY = 0.001, 0.005, 0.020
+#: From this long without any event on, a worker counts as idle, in seconds.
+IDLE_AFTER = 0.1
+#: How long tasks run in the rank before it looks at its messages again, in seconds.
+LOOK_EVERY = 0.0005
+#: How long a stream of results may gather before it is passed on, in seconds: the runner then need not wake
+#: the worker for each, and rank 0 gets them in one message.
+GATHER = 100e-6
+
+
+class Worker:
+    """What a worker does with records.
+
+    Parameters
+    ----------
+    zygote : Zygote
+        What its runners are forked from.
+    """
+
+    def __init__(self, zygote: Zygote) -> None:
+        self.pool = RunnerPool(zygote)
+        self.quitting = False
+        self._unacknowledged = 0
+        self._functions = Functions()
+        self._in_rank: deque[Task] = deque()
+        self._results: list[bytes | memoryview] = []
+        self._attachments: list[Buffer] = []
+        self._surroundings: Surroundings | None = None
+
+    def receive(self, head: bytearray, attachments: list[Segment]) -> None:
+        """Take one message of rank 0."""
+        self._unacknowledged += 1
+        taken = 0
+        pool = self.pool
+        view = memoryview(head)
+        for aid, tid, fid, walltime, kind, more, start, end in records(head):
+            if kind == wire.TASK or kind == wire.TASK_FORK or kind == wire.TASK_RANK:
+                beside = attachments[taken : taken + more]
+                taken += more
+                task = Task(aid, tid, fid, walltime, kind, view[start - HEADER.size : end], beside)
+                if kind == wire.TASK_RANK:
+                    self._in_rank.append(task)
+                else:
+                    pool.add(task)
+            elif kind == wire.FUNCTION:
+                pool.learn(fid, view[start - HEADER.size : end])
+                self._functions.learn(fid, bytes(view[start:end]))
+            elif kind == wire.SETTINGS:
+                self._configure(pickle.loads(view[start:end]))
+            elif kind == wire.DROP:
+                self._drop({int(number) for number in view[start:end].cast("Q")})
+            elif kind == wire.QUIT:
+                self.quitting = True
+
+    def _configure(self, settings: dict[str, object]) -> None:
+        size = settings["runners"]
+        assert isinstance(size, int)
+        self.pool.configure(size, settings)
+        path = settings["path"]
+        assert isinstance(path, list)
+        sys.path[:0] = [entry for entry in path if entry not in sys.path]
+
+    def _drop(self, aids: set[int]) -> None:
+        self._in_rank = deque(task for task in self._in_rank if task.aid not in aids)
+        self.pool.drop(aids)
+
+    def step(self, seconds: float) -> bool:
+        """Do what there is to do, waiting at most so long for the runners; whether anything happened."""
+        if not self._in_rank:
+            return self.pool.step(seconds)
+        self.pool.step(0.0)
+        until = time.perf_counter() + LOOK_EVERY
+        while self._in_rank and time.perf_counter() < until:
+            self._run_here(self._in_rank.popleft())
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return True
+
+    def _run_here(self, task: Task) -> None:
+        """Run a task in this process."""
+        if self._surroundings is None:
+            from mpiflow.worker.environment import Surroundings
+
+            self._surroundings = Surroundings()
+        payload = task.record[HEADER.size :]
+        beside = [segment.view for segment in task.attachments]
+        if task.walltime:
+            from mpiflow.worker.walltime import limit
+
+            with limit(task.walltime):
+                outcome = run_task(self._functions, task.tid, task.fid, payload, beside)
+        else:
+            outcome = run_task(self._functions, task.tid, task.fid, payload, beside)
+        self._surroundings.restore()
+        answer = HEADER.pack(
+            task.aid,
+            task.tid,
+            task.fid,
+            len(outcome.payload),
+            outcome.seconds,
+            outcome.kind,
+            len(outcome.attachments),
+        )
+        self._results.append(answer + outcome.payload)
+        self._attachments += outcome.attachments
+        for segment in task.attachments:
+            segment.close()
+
+    def take(self, acknowledge: bool) -> tuple[bytes, list[Buffer]]:
+        """One message for rank 0: what has come of tasks, and that its messages have been received.
+
+        Parameters
+        ----------
+        acknowledge : bool
+            Whether an acknowledgement is worth a message of its own.
+        """
+        results, segments = self.pool.take()
+        attachments: list[Buffer] = self._attachments
+        if self._results:
+            results = self._results + results
+            self._results, self._attachments = [], []
+        attachments = attachments + [segment.view for segment in segments]
+        if self._unacknowledged and (results or acknowledge):
+            results.insert(0, wire.record(wire.ACK, aid=self._unacknowledged))
+            self._unacknowledged = 0
+        return b"".join(results), attachments
+
+    @property
+    def unacknowledged(self) -> bool:
+        """Whether rank 0 waits to hear that a message has arrived."""
+        return self._unacknowledged > 0
+
+    def longest_wait(self, quiet: float) -> float:
+        """How long to sleep when nothing has happened for `quiet` seconds."""
+        if self._in_rank or quiet < SPIN:
+            return 0.0
+        limit = WAIT_BUSY if self.pool.stocked else WAIT_IDLE if quiet > IDLE_AFTER else WAIT_SOME
+        return min(max(quiet / 10, 10e-6), limit)
+
+
+def serve(comm: Comm, zygote: Zygote, hello: dict[str, object]) -> None:
+    """A worker rank's life: from its greeting to the word to quit."""
+    linux.sleep_exactly()
+    worker = Worker(zygote)
+    comm.send(0, wire.record(wire.HELLO, pickle.dumps(hello, 5)))
+    last = time.perf_counter()
+    while not worker.quitting:
+        messages = comm.poll()
+        for _, head, attachments in messages:
+            worker.receive(head, attachments)
+        quiet = time.perf_counter() - last
+        pause = 0.0 if messages else worker.longest_wait(quiet)
+        if worker.unacknowledged and pause > 0.0:
+            _send(comm, worker, acknowledge=True)
+        happened = worker.step(pause)
+        if happened and worker.pool.streaming:
+            time.sleep(GATHER)
+            worker.step(0.0)
+        _send(comm, worker, acknowledge=False)
+        if messages or happened:
+            last = time.perf_counter()
+    worker.pool.close()
+    comm.send(0, wire.record(wire.BYE))
+
+
+def _send(comm: Comm, worker: Worker, acknowledge: bool) -> None:
+    head, attachments = worker.take(acknowledge)
+    if head:
+        comm.send(0, head, attachments)
+
+
+def describe_rank(rank: int) -> dict[str, object]:
+    """What a worker says of itself when it reports."""
+    return {
+        "rank": rank,
+        "host": os.uname().nodename,
+        "pid": os.getpid(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
