@@ -96,14 +96,18 @@ class Config:
 
     def frozen(self) -> Config:
         """A checked copy with the defaults filled in, which is what a DataFlowKernel keeps."""
-        from mpiflow.executors.mpi import MPIExecutor
-
         self._check()
         own = copy.copy(self)
-        own.executors = list(self.executors) if self.executors is not None else [MPIExecutor()]
+        own.executors = list(self.places())
         if own.seed is None:
             own.seed = options.seed or 0
         return own
+
+    def places(self) -> list[Executor]:
+        """The executors; the default one where none was named."""
+        from mpiflow.executors.mpi import MPIExecutor
+
+        return self.executors if self.executors is not None else [MPIExecutor()]
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())

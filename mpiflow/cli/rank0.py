@@ -18,6 +18,7 @@ from mpiflow.kernel import loader
 from mpiflow.monitor.console import Console
 
 if TYPE_CHECKING:
+    from mpiflow.comm.launcher import Launched
     from mpiflow.comm.mpi import MPIComm
     from mpiflow.worker.zygote import Zygote
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 LEAVE_WITHIN = 10.0
 
 
-def run_rank0(arguments: list[str], comm: MPIComm, zygote: Zygote) -> int:
+def run_rank0(
+    arguments: list[str], comm: MPIComm, zygote: Zygote, launched: Launched | None, protection: str
+) -> int:
     """Take the command line, run the script, let the workers go; the exit code.
 
     Parameters
@@ -36,6 +39,8 @@ def run_rank0(arguments: list[str], comm: MPIComm, zygote: Zygote) -> int:
         The way to the workers.
     zygote : Zygote
         This rank's own; needed only where it is the only one.
+    launched, protection
+        What the launcher has said, and what it offers against the loss of a rank.
     """
     fleet: Fleet | None = None
     console = Console()
@@ -44,7 +49,7 @@ def run_rank0(arguments: list[str], comm: MPIComm, zygote: Zygote) -> int:
         if parsed.command == "doctor":
             from mpiflow.cli.doctor import examine
 
-            return examine(parsed, comm)
+            return examine(parsed, comm, launched, protection)
         if problem := script_arguments(parsed):
             print(f"mpiflow: {problem}", file=sys.stderr, flush=True)
             return 2

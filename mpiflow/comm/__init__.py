@@ -27,3 +27,6 @@ if TYPE_CHECKING:
 
         def wait(self, seconds: float) -> None:
             """Sleep until something may have arrived, at most so long."""
+
+        def close(self) -> None:
+            """Let go of what is below it."""

@@ -21,7 +21,7 @@ import time
 
 from mpi4py import MPI
 
-from mpiflow.comm.segments import Segment, private
+from mpiflow.comm.segments import Segment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,26 +50,23 @@ def _pieces(buffer: memoryview) -> list[memoryview]:
 
 
 class MPIComm:
-    """A `Comm` over MPI; rank 0's peers are all other ranks, a worker's peer is rank 0.
+    """A `Comm` over MPI, collective over COMM_WORLD; rank 0's peers are all other ranks, a worker's peer is rank 0.
 
     Parameters
     ----------
-    world : MPI.Intracomm
-        What to duplicate; collective over its ranks.
     room : callable
-        Makes the memory that attachments are received into, from their size in bytes.
+        For a rank, what makes the memory that attachments are received into, from their size in bytes.
     """
 
-    def __init__(self, world: MPI.Intracomm, room: Callable[[int], Segment] = private) -> None:
+    def __init__(self, room: Callable[[int], Callable[[int], Segment]]) -> None:
         from threading import Lock
 
-        self._room = room
-
-        self._comm = world.Dup()
+        self._comm = MPI.COMM_WORLD.Dup()
         # A peer that has died is an error to be told, never the end of the job by MPI's own default.
         self._comm.Set_errhandler(MPI.ERRORS_RETURN)
         self.rank = self._comm.Get_rank()
         self.size = self._comm.Get_size()
+        self._room = room(self.rank)
         self.peers = list(range(1, self.size)) if self.rank == 0 else [0]
         self._source = MPI.ANY_SOURCE if self.rank == 0 else 0
         self._status = MPI.Status()
@@ -150,6 +147,9 @@ class MPIComm:
     def wait(self, seconds: float) -> None:
         """Sleep; MPI offers nothing to wait on that would not burn the core."""
         time.sleep(seconds)
+
+    def close(self) -> None:
+        """Nothing: MPI is ended by `world.finalize`."""
 
     def abort(self, code: int) -> None:
         """End the whole job by force; does not return."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mpiflow.comm import wire
 from mpiflow.comm.wire import records
 from mpiflow.farm.farm import Attempt, Farm
+from mpiflow.worker import linux
 
 if TYPE_CHECKING:
     from mpiflow.comm import Comm
@@ -73,6 +74,7 @@ class Fleet:
     """
 
     def __init__(self, comm: Comm, settings: dict[str, object], printed: Print) -> None:
+        linux.sleep_exactly()  # this thread, and those it starts
         self.comm = comm
         self.hosts: dict[int, dict[str, object]] = {}
         self.runners = 0

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Any, Literal
@@ -114,8 +115,8 @@ class DataFlowKernel:
 
     def _start_executors(self) -> None:
         internal = ThreadPoolExecutor(label=INTERNAL, max_threads=self.config.internal_tasks_max_threads)
-        for executor in (*self.config.executors, internal):
-            executor.start(Settings(seed=self.config.seed))
+        for executor in (*self.config.places(), internal):
+            executor.start(Settings(seed=self.config.seed or 0))
             self.executors[executor.label] = executor
         self._labels = [label for label in self.executors if label != INTERNAL]
         # A sleep ends early when something arrives at this one; the others are looked at every millisecond.
@@ -225,9 +226,9 @@ class DataFlowKernel:
 
     def _follow(self, outside: list[tuple[Future[Any], int]]) -> None:
         for future, key in outside:
-            future.add_done_callback(lambda _, key=key: self._hear_from_outside(key))
+            future.add_done_callback(partial(self._hear_from_outside, key))
 
-    def _hear_from_outside(self, key: int) -> None:
+    def _hear_from_outside(self, key: int, _: Future[Any]) -> None:
         self._outside_done.append(key)
         self.driver.wake()
 
@@ -420,6 +421,7 @@ class DataFlowKernel:
             if called:
                 self.driver.defer(future)
                 callbacks = True
+            del task.future  # the two hold each other, and would be left to the garbage collector
         return callbacks
 
     @property
@@ -454,9 +456,14 @@ class DataFlowKernel:
 
     def wait_for_current_tasks(self) -> None:
         """Drive until every task called so far has ended, well or not."""
-        current = list(self.tasks.values())
-        for task in current:
-            self.driver.wait_until(task.future.done)
+        self._send_block()
+        self._wait_for(list(self.tasks.values()))
+
+    def _wait_for(self, tasks: list[Task]) -> None:
+        futures = [getattr(task, "future", None) for task in tasks]  # none any more: it has been announced
+        for future in futures:
+            if future is not None:
+                self.driver.wait_until(future.done)
 
     @contextmanager
     def superstep(self) -> Iterator[None]:
@@ -474,8 +481,7 @@ class DataFlowKernel:
         finally:
             self._send_block()
             self._block.tasks = None
-        for task in [task for number, task in list(self.tasks.items()) if number >= first]:
-            self.driver.wait_until(task.future.done)
+        self._wait_for([task for number, task in list(self.tasks.items()) if number >= first])
 
     # --- the end ------------------------------------------------------------------------------------------
 

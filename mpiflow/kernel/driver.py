@@ -34,6 +34,8 @@ SPIN, SHORTEST, LONGEST = 50e-6, 10e-6, 0.001
 QUIET_AFTER, LONGEST_QUIET = 0.5, 0.005
 #: After so long without a superstep the helper thread takes one, in seconds.
 HELP_AFTER = 0.001
+#: Without anything to do for so long it rests until it is woken, in seconds.
+REST_AFTER = 0.050
 #: The interpreter's switch interval while the helper thread drives, in seconds.
 SWITCH = 0.0005
 
@@ -173,9 +175,7 @@ class Driver:
 
     def wake(self) -> None:
         """Somebody waits where we cannot see it: have the helper thread drive now."""
-        if not self._wake.is_set():
-            self._last = 0.0
-            self._wake.set()
+        self._wake.set()
 
     def notice(self) -> None:
         """A task has been called: the helper thread, if it rests, is to look in after its usual time."""
@@ -185,24 +185,35 @@ class Driver:
             self._wake.set()
 
     def start(self) -> None:
-        """Start the helper thread, at the first call of an app."""
+        """Start the helper thread."""
         self._helper = threading.Thread(target=self._help, name="mpiflow-helper", daemon=True)
         self._helper.start()
 
     def _help(self) -> None:
         while not self._closed:
-            if not self._unfinished() and not self._callbacks:
-                self._resting = True
-                if not self._unfinished():  # a call may have come between the two lines
-                    self._wake.wait()
-                self._resting = False
+            woken = self._wake.wait(self._patience())
             self._wake.clear()
             if self._closed:
                 return
-            if self._waiters or time.perf_counter() - self._last < HELP_AFTER:
-                self._wake.wait(2 * HELP_AFTER)
-            elif self._lock.acquire(blocking=False):
+            if self._waiters or not (self._unfinished() or self._callbacks):
+                continue
+            due = time.perf_counter() - self._last >= HELP_AFTER
+            if (woken or due) and self._lock.acquire(blocking=False):
                 self._drive_as_helper()
+
+    def _patience(self) -> float | None:
+        """How long the helper thread sleeps; None, until it is woken, when nothing has gone on for a while.
+
+        It does not rest at once: being woken for each of a stream of single tasks would cost each of them
+        more than all the rest.
+        """
+        if self._unfinished() or time.perf_counter() - self._last < REST_AFTER:
+            return 2 * HELP_AFTER
+        self._resting = True
+        if self._unfinished():  # a call may have come between the two lines
+            self._resting = False
+            return 2 * HELP_AFTER
+        return None
 
     def _drive_as_helper(self) -> None:
         before = sys.getswitchinterval()

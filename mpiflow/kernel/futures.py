@@ -46,7 +46,7 @@ class AppFuture(Future[Any]):
         self.task = task
         self._state = PENDING
         self._made: threading.Condition | None = None
-        self._callbacks: list[Callable[[Any], None]] | None = None
+        self._callbacks: list[Callable[[Future[Any]], object]] | None = None
 
     # --- what the stdlib's functions look at ---------------------------------------------------------------
 
@@ -66,7 +66,7 @@ class AppFuture(Future[Any]):
         return self._waiting
 
     @property
-    def _done_callbacks(self) -> list[Callable[[Any], None]]:  # type: ignore[override]
+    def _done_callbacks(self) -> list[Callable[[Future[Any]], object]]:
         return self._callbacks or []
 
     # --- the kernel's side ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mpiflow.data.files import File
+    from mpiflow.data.futures import DataFuture
     from mpiflow.kernel.app import App
     from mpiflow.kernel.dataflow import DataFlowKernel
     from mpiflow.kernel.futures import AppFuture
@@ -61,7 +61,7 @@ class Task:
     future: AppFuture
     value: Any
     error: BaseException
-    outputs: list[File]
+    outputs: list[DataFuture]
     fail_cost: float
     fail_history: list[str]
 
@@ -88,6 +88,6 @@ class Task:
             "fail_count": len(getattr(self, "fail_history", ())),
             "fail_history": list(getattr(self, "fail_history", ())),
             "join": self.app.join,
-            "app_fu": self.future,
+            "app_fu": getattr(self, "future", None),
             "dfk": self.dfk,
         }

@@ -24,8 +24,6 @@ from mpiflow.worker.zygote import Zygote, fork_zygote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from mpi4py import MPI
-
     from mpiflow.comm.launcher import Launched
     from mpiflow.comm.mpi import MPIComm
 
@@ -49,49 +47,53 @@ def start_rank(arguments: list[str]) -> int:
     for number in PASSED_ON:
         signal.signal(number, signal.SIG_IGN)
     zygote = fork_zygote()
-    world = _init(launched)
-    if launched is not None and (launched.size or 1) > 1 and world.Get_size() == 1:
+    size = _initialize(launched)
+    if launched is not None and (launched.size or 1) > 1 and size == 1:
         return _refuse(launched)
     interrupt = os.environ.get("MPIFLOW_INTERRUPT", "INT")
+    protection = _protection()
     forget_launcher()
     from mpiflow.comm.mpi import MPIComm
     from mpiflow.comm.segments import private, shared
 
-    comm = MPIComm(world, room=private if world.Get_rank() == 0 else shared)
+    comm = MPIComm(lambda rank: private if rank == 0 else shared)
     if comm.rank == 0:
         from mpiflow.cli.rank0 import run_rank0
 
         _interruptible(interrupt)
-        code = run_rank0(arguments, comm, zygote)
+        code = run_rank0(arguments, comm, zygote, launched, protection)
     else:
         code = _work(comm, zygote)
-    return _leave(comm, code)
+    return _leave(code)
 
 
-def _init(launched: Launched | None) -> MPI.Intracomm:
-    """MPI_Init, ended with a traceback when it does not come back."""
-    size = (launched.size or 1) if launched is not None else 1
-    limit = float(os.environ.get("MPIFLOW_INIT_TIMEOUT", INIT_TIMEOUT)) + INIT_TIMEOUT_A_RANK * size
+def _initialize(launched: Launched | None) -> int:
+    """MPI_Init, ended with a traceback when it does not come back; the size of MPI's world."""
+    ranks = (launched.size or 1) if launched is not None else 1
+    limit = float(os.environ.get("MPIFLOW_INIT_TIMEOUT", INIT_TIMEOUT)) + INIT_TIMEOUT_A_RANK * ranks
     faulthandler.dump_traceback_later(limit, exit=True)
-    import mpi4py
-
-    mpi4py.rc.finalize = False  # we do it ourselves, before the exit code is decided on
-    from mpi4py import MPI
+    from mpiflow.comm import world
 
     faulthandler.cancel_dump_traceback_later()
-    return MPI.COMM_WORLD
+    return world.size()
+
+
+def _protection() -> str:
+    """What this launch offers against the loss of a rank, read before the launcher's variables go."""
+    if os.environ.get("OMPI_MCA_mpi_ft_enable") in ("1", "true"):
+        return "ULFM"
+    return "PMI" if "PMI_FD" in os.environ else ""
 
 
 def _refuse(launched: Launched) -> int:
     """Every rank is a world of its own: say so once, and let no copy run the script."""
     if launched.rank == 0:
-        from mpi4py import MPI
+        from mpiflow.comm import world
 
-        library = " ".join(MPI.Get_library_version().split("\n")[0].split())
         paths = ", ".join(linux.loaded_libraries("libmpi")) or "not known"
         print(
             f"mpiflow: {launched.name} started {launched.size} ranks, but MPI sees one rank in each of them.\n"
-            f"  loaded MPI:  {library}\n"
+            f"  loaded MPI:  {world.library().name}\n"
             f"  its library: {paths}\n"
             f"  launcher:    {launched.name}\n"
             f"  The launcher belongs to another MPI than the one that Python loads. Start with the launcher of\n"
@@ -129,12 +131,11 @@ def _work(comm: MPIComm, zygote: Zygote) -> int:
     return 0
 
 
-def _leave(comm: MPIComm, code: int) -> int:
+def _leave(code: int) -> int:
     """Say good-bye to MPI; the exit code."""
-    from mpi4py import MPI
+    from mpiflow.comm import world
 
     sys.stdout.flush()
     sys.stderr.flush()
-    MPI.Finalize()
+    world.finalize()
     return code
-

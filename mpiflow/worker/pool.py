@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from mpiflow.comm.segments import Segment
     from mpiflow.worker.zygote import Zygote
 
-CHUNK = 256 * 1024
+#: Bytes asked of one recv. Twice as many would be mapped and unmapped by malloc each time.
+CHUNK = 64 * 1024
 #: Work a runner is given ahead, in seconds and in tasks.
 AHEAD = 0.005
 MOST_AHEAD = 256
@@ -87,6 +88,11 @@ class Runner:
         self.deadline = 0.0
         self.overtime = False
         self.dropped = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be given tasks: it is not for one task only, nor about to be killed."""
+        return not (self.single_use or self.overtime or self.dropped)
 
     def close(self) -> None:
         """Close this end; a runner that waits for tasks then leaves."""
@@ -201,11 +207,10 @@ class RunnerPool:
             window = 1
         while self._queue:
             single_use = self._queue[0].kind == TASK_FORK
-            runner = self._place(window, single_use)
-            if runner is None:
+            place = self._place(window, single_use)
+            if place is None:
                 return
-            share = 1 if single_use else self._share(window - len(runner.tasks))
-            self._give(runner, share)
+            self._give(place, 1 if single_use else self._share(window - len(place.tasks)))
 
     def _share(self, room: int) -> int:
         """How many tasks to hand over at once: not so many that another runner has none."""
@@ -213,13 +218,13 @@ class RunnerPool:
 
     def _place(self, window: int, single_use: bool) -> Runner | None:
         """The runner for the next task: an idle one, else a new one, else the one with most room."""
-        usable = [] if single_use else [r for r in self._runners if not r.single_use and not r.overtime and not r.dropped]
+        usable = [] if single_use else [runner for runner in self._runners if runner.usable]
         best = min(usable, key=lambda runner: len(runner.tasks), default=None)
         if best is not None and not best.tasks:
             return best
-        if sum(bool(runner.tasks) for runner in self._runners) < self._size:
-            if single_use or len(usable) < self._size:
-                return self._spawn(single_use)
+        busy = sum(bool(runner.tasks) for runner in self._runners)
+        if busy < self._size and (single_use or len(usable) < self._size):
+            return self._spawn(single_use)
         if best is not None and len(best.tasks) < window and not best.outgoing:
             return best
         return None

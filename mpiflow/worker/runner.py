@@ -27,8 +27,10 @@ from mpiflow.worker.tasks import Functions, run_task
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined]
+    from io import TextIOWrapper
 
-CHUNK = 256 * 1024
+#: Bytes asked of one recv. Twice as many would be mapped and unmapped by malloc each time.
+CHUNK = 64 * 1024
 #: How long a runner lets the worker take what a task has printed, in seconds; then it goes on.
 OUTPUT_TAKEN_WITHIN = 1.0
 
@@ -43,8 +45,8 @@ class _Output:
         sys.stderr = self._stream(2)
         sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
 
-    def _stream(self, fd: int) -> object:
-        return open(fd, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    def _stream(self, fd: int) -> TextIOWrapper:
+        return open(fd, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
 
     def settle(self) -> None:
         """After a task: nothing buffered, nothing unread, and both streams open."""
@@ -122,7 +124,9 @@ def run(records: socket.socket, segments: socket.socket) -> None:
         partial = bytes(data[position:])
 
 
-def start(records: socket.socket, segments: socket.socket, output: int, errors: int, settings: dict[str, object]) -> None:
+def start(
+    records: socket.socket, segments: socket.socket, output: int, errors: int, settings: dict[str, object]
+) -> None:
     """First steps of a runner after its fork; does not return.
 
     Parameters

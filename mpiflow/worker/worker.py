@@ -213,4 +213,5 @@ def describe_rank(rank: int) -> dict[str, object]:
         "host": os.uname().nodename,
         "pid": os.getpid(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": os.cpu_count(),
     }

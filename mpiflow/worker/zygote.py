@@ -31,6 +31,7 @@ import sys
 import time
 
 from mpiflow.worker import environment, linux
+from mpiflow.worker.runner import start  # here, so that a runner finds it loaded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def serve(control: socket.socket) -> None:
             if fd == wake_read:
                 os.read(wake_read, 4096)
             else:
-                packet, fds, _, _ = socket.recv_fds(control, 1 << 16, 4)
+                packet, fds = _request(control)
                 if not packet:
                     _end_everything()
                 if spawned == 1:
@@ -175,14 +176,21 @@ def serve(control: socket.socket) -> None:
         _report_ends(control)
 
 
+def _request(control: socket.socket) -> tuple[bytes, list[int]]:
+    """The rank's next word; empty when the rank has let go, or died."""
+    try:
+        packet, fds, _, _ = socket.recv_fds(control, 1 << 16, 4)
+    except ConnectionResetError:  # it left without reading our last word
+        return b"", []
+    return packet, fds
+
+
 def _fork_runner(control: socket.socket, packet: bytes, fds: list[int], wake: tuple[int, int]) -> None:
     request, settings = marshal.loads(packet)
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
-            from mpiflow.worker import runner
-
             linux.die_with_parent(signal.SIGKILL, parent)
             linux.offer_to_out_of_memory_killer()
             signal.set_wakeup_fd(-1)
@@ -190,7 +198,7 @@ def _fork_runner(control: socket.socket, packet: bytes, fds: list[int], wake: tu
                 os.close(fd)
             control.close()
             records, segments, output, errors = fds
-            runner.start(socket.socket(fileno=records), socket.socket(fileno=segments), output, errors, settings)
+            start(socket.socket(fileno=records), socket.socket(fileno=segments), output, errors, settings)
         except BaseException:
             import traceback
 
