@@ -15,7 +15,6 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing's constant, without importing typing on every rank
 if TYPE_CHECKING:
-    from mpiflow.apps.bash import AUTO_LOGNAME
     from mpiflow.apps.bulk import map
     from mpiflow.apps.decorators import bash_app, join_app, python_app
     from mpiflow.config import Config
@@ -26,13 +25,14 @@ if TYPE_CHECKING:
     from mpiflow.kernel.dataflow import DataFlowKernel
     from mpiflow.kernel.futures import AppFuture
     from mpiflow.kernel.loader import clear, dfk, load, superstep, wait_for_current_tasks
+    from mpiflow.kernel.reserved import AUTO_LOGNAME
     from mpiflow.kernel.task import States
     from mpiflow.worker.context import rng
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "AUTO_LOGNAME": "mpiflow.apps.bash",
+    "AUTO_LOGNAME": "mpiflow.kernel.reserved",
     "AppFuture": "mpiflow.kernel.futures",
     "Config": "mpiflow.config",
     "DataFlowKernel": "mpiflow.kernel.dataflow",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 from mpiflow.errors import (
     AppBadFormatting,
@@ -15,12 +16,8 @@ from mpiflow.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import IO, Any
-
-#: As ``stdout`` or ``stderr`` of a call: a file of its own for each task, in the run directory.
-AUTO_LOGNAME = -1
-
 
 class BashCommand:
     """What a runner calls for a bash_app: the user's function makes the command line, bash runs it.
@@ -64,7 +61,7 @@ class BashCommand:
     def _run(self, command: str, stdout: Any, stderr: Any) -> int:
         import subprocess
 
-        with _stream(stdout, "stdout") as out, _stream(stderr, "stderr") as err:
+        with _opened(stdout, "stdout") as out, _opened(stderr, "stderr") as err:
             if err is not None:
                 err.write(f"--> executable follows <--\n{command}\n--> end executable <--\n")
                 err.flush()
@@ -78,31 +75,22 @@ class BashCommand:
         return ended.returncode
 
 
-class _stream:
-    """A file for standard output or error of a command, opened as its specification says; None stays None."""
-
-    def __init__(self, specification: Any, which: str) -> None:
-        self._file: IO[str] | None = None
-        self._specification = specification
-        self._which = which
-
-    def __enter__(self) -> IO[str] | None:
-        path, mode = self._specification, "a+"
-        if path is None:
-            return None
-        if isinstance(path, tuple):
-            if len(path) != 2:
-                raise BadStdStreamFile(f"{self._which} is {path!r}: a tuple is (path, mode)")
-            path, mode = path
-        try:
-            name = os.fspath(path)
-            if directory := os.path.dirname(name):
-                os.makedirs(directory, exist_ok=True)
-            self._file = open(name, mode)  # noqa: SIM115, closed in __exit__
-        except (OSError, TypeError, ValueError) as error:
-            raise BadStdStreamFile(f"{self._which}: {path!s}: {error}") from error
-        return self._file
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+@contextmanager
+def _opened(specification: Any, which: str) -> Iterator[IO[str] | None]:
+    """A file for standard output or error of a command: a path, appended to, or (path, mode); None is none."""
+    if specification is None:
+        yield None
+        return
+    path, mode = specification, "a+"
+    if isinstance(specification, tuple):
+        if len(specification) != 2:
+            raise BadStdStreamFile(f"{which} is {specification!r}: a tuple is (path, mode)")
+        path, mode = specification
+    try:
+        if directory := os.path.dirname(os.fspath(path)):
+            os.makedirs(directory, exist_ok=True)
+        file = open(path, mode)  # noqa: SIM115, its own try: what the command raises is another matter
+    except (OSError, TypeError, ValueError) as error:
+        raise BadStdStreamFile(f"{which}: {path!s}: {error}") from error
+    with file:
+        yield file

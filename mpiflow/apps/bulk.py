@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -94,8 +95,20 @@ def map(func: Callable[..., Any], *iterables: Iterable[Any], chunksize: int | No
     """
     from mpiflow.apps.decorators import DecoratedApp
 
-    app = func.app if isinstance(func, DecoratedApp) else App(func)
+    app = func.app if isinstance(func, DecoratedApp) else _app_of(func)
     return map_app(app, iterables, chunksize, None)
+
+
+def _app_of(func: Callable[..., Any]) -> App:
+    if not callable(func):
+        raise TypeError(f"map takes a function, not {type(func).__name__}: {func!r}")
+    return _cached_app(func) if isinstance(func, Hashable) else App(func)
+
+
+@lru_cache(maxsize=256)
+def _cached_app(func: Callable[..., Any]) -> App:
+    """One app for each function used again: every app is sent to every worker, and kept there."""
+    return App(func)
 
 
 def map_app(

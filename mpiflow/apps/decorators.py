@@ -8,9 +8,10 @@ from typing import Any, overload
 
 from mpiflow.apps.bash import BashCommand
 from mpiflow.kernel.app import App
-from mpiflow.kernel.dataflow import RESERVED, DataFlowKernel
+from mpiflow.kernel.dataflow import DataFlowKernel
 from mpiflow.kernel.futures import AppFuture
 from mpiflow.kernel.loader import for_a_call
+from mpiflow.kernel.reserved import RESERVED
 
 Decorator = Callable[[Callable[..., Any]], "DecoratedApp"]
 

@@ -330,7 +330,8 @@ def launch_command(
     elif launcher.flavour == "srun":
         # -K: without it a rank that fails leaves srun waiting for the others for ever.
         # -Q: what srun has to tell of its own is no news after a Ctrl-C; errors still come through.
-        options = ["-K", "-Q", *(["--overcommit"] if crowded else [])]
+        # --export: after `sbatch --export=NONE` ranks would not get what the batch script has set up.
+        options = ["-K", "-Q", "--export=ALL", *(["--overcommit"] if crowded else [])]
     elif launcher.flavour == "flux":
         options = ["run"]
     else:

@@ -59,14 +59,14 @@ def run_rank0(
             fleet = local_fleet(zygote)
         else:
             zygote.close()
-            fleet = Fleet(comm, runner_settings(1), console.printed)
+            fleet = Fleet(comm, runner_settings(in_rank=True), console.printed)
             install(fleet)
         return run_script(parsed)
     except SystemExit as leaving:  # argparse, for an unknown option
         return leaving.code if isinstance(leaving.code, int) else 1
     finally:
         console.tell_left_out()
-        if comm.size > 1:
+        if comm.size > 1 and not comm.broken:
             _let_go(comm)
 
 

@@ -22,6 +22,7 @@ import time
 from mpi4py import MPI
 
 from mpiflow.comm.segments import Segment
+from mpiflow.errors import FarmLost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,21 +72,36 @@ class MPIComm:
         self._source = MPI.ANY_SOURCE if self.rank == 0 else 0
         self._status = MPI.Status()
         self._lock = Lock()
+        #: Set when MPI has reported a failure: a collective call, MPI_Finalize among them, could hang now.
+        self.broken = False
         self._sends: list[tuple[MPI.Request, object]] = []
         self._incoming: list[_Incoming] = []
 
     def send(self, peer: int, head: bytes, attachments: Sequence[Buffer] = ()) -> None:
-        """Start to send a message; returns at once."""
+        """Start to send a message; returns at once.
+
+        Raises
+        ------
+        FarmLost
+            When MPI reports a failure, here and in `poll`: a rank is lost.
+        """
         with self._lock:
-            if not attachments:
-                self._start(peer, head, HEAD)
-                return
-            views = [memoryview(buffer).cast("B") for buffer in attachments]
-            table = struct.pack(f"<{1 + len(views)}Q", len(views), *(len(view) for view in views))
-            self._start(peer, table + head, HEAD_WITH)
-            for view in views:
-                for piece in _pieces(view):
-                    self._start(peer, piece, PIECE)
+            try:
+                self._send(peer, head, attachments)
+            except MPI.Exception as error:
+                self.broken = True
+                raise FarmLost(f"MPI reports that rank {peer} cannot be reached: {error}") from error
+
+    def _send(self, peer: int, head: bytes, attachments: Sequence[Buffer]) -> None:
+        if not attachments:
+            self._start(peer, head, HEAD)
+            return
+        views = [memoryview(buffer).cast("B") for buffer in attachments]
+        table = struct.pack(f"<{1 + len(views)}Q", len(views), *(len(view) for view in views))
+        self._start(peer, table + head, HEAD_WITH)
+        for view in views:
+            for piece in _pieces(view):
+                self._start(peer, piece, PIECE)
 
     def _start(self, peer: int, buffer: bytes | memoryview, tag: int) -> None:
         request = self._comm.Isend([buffer, MPI.BYTE], peer, tag)
@@ -95,26 +111,32 @@ class MPIComm:
     def poll(self) -> list[tuple[int, bytearray, list[Segment]]]:
         """Every message that has arrived whole, as (peer, head, attachments)."""
         arrived: list[tuple[int, bytearray, list[Segment]]] = []
-        comm, status = self._comm, self._status
         with self._lock:
-            if self._sends:
-                self._sends = [entry for entry in self._sends if not entry[0].Test()]
-            if self._incoming:
-                self._finish(arrived)
-            source, any_tag = self._source, MPI.ANY_TAG
-            while len(arrived) < MOST_MESSAGES and (
-                comm.Iprobe(source, any_tag, status) or comm.Iprobe(source, any_tag, status)
-            ):
-                peer = status.Get_source()
-                frame = bytearray(status.Get_count(MPI.BYTE))
-                tag = status.Get_tag()
-                comm.Recv([frame, MPI.BYTE], peer, tag)
-                if tag == HEAD and not self._waits_for(peer):
-                    arrived.append((peer, frame, []))
-                else:
-                    self._expect(peer, frame, tag)
-                    self._finish(arrived)
+            try:
+                self._poll(arrived)
+            except MPI.Exception as error:
+                self.broken = True
+                raise FarmLost(f"MPI reports that a rank is lost: {error}") from error
         return arrived
+
+    def _poll(self, arrived: list[tuple[int, bytearray, list[Segment]]]) -> None:
+        comm, status, source, any_tag = self._comm, self._status, self._source, MPI.ANY_TAG
+        if self._sends:
+            self._sends = [entry for entry in self._sends if not entry[0].Test()]
+        if self._incoming:
+            self._finish(arrived)
+        while len(arrived) < MOST_MESSAGES and (
+            comm.Iprobe(source, any_tag, status) or comm.Iprobe(source, any_tag, status)
+        ):
+            peer = status.Get_source()
+            frame = bytearray(status.Get_count(MPI.BYTE))
+            tag = status.Get_tag()
+            comm.Recv([frame, MPI.BYTE], peer, tag)
+            if tag == HEAD and not self._waits_for(peer):
+                arrived.append((peer, frame, []))
+            else:
+                self._expect(peer, frame, tag)
+                self._finish(arrived)
 
     def _waits_for(self, peer: int) -> bool:
         return any(message.peer == peer for message in self._incoming)

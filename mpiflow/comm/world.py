@@ -41,6 +41,14 @@ def size() -> int:
     return MPI.COMM_WORLD.Get_size()
 
 
+def ranks_on_this_node() -> int:
+    """Ranks that share this node's memory; collective over the world."""
+    node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+    ranks: int = node.Get_size()
+    node.Free()
+    return ranks
+
+
 def library() -> Library:
     """The MPI that is loaded, in words."""
     name = " ".join(MPI.Get_library_version().split("\n")[0].split()).rstrip("\0")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from mpiflow.comm.local import LocalComm
 from mpiflow.executors.fleet import Fleet, install
-from mpiflow.worker.environment import thread_counts
 from mpiflow.worker.worker import Worker, describe_rank
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def local_fleet(zygote: Zygote | None = None) -> Fleet:
     from mpiflow.worker.zygote import exec_zygote
 
     cpus = usable_cpus()
-    fleet = Fleet(LocalComm(Worker(zygote or exec_zygote())), runner_settings(1), Console().printed)
+    fleet = Fleet(LocalComm(Worker(zygote or exec_zygote(), cpus)), runner_settings(in_rank=False), Console().printed)
     fleet.default_runners = cpus
     fleet.on_hello(0, describe_rank(0))
     install(fleet)
@@ -37,10 +36,16 @@ def local_fleet(zygote: Zygote | None = None) -> Fleet:
     return fleet
 
 
-def runner_settings(cores: int) -> dict[str, object]:
-    """What a runner is started with: this process's directory and path, and its share of the cores."""
+def runner_settings(in_rank: bool) -> dict[str, object]:
+    """What runners are started with: this process's directory and path.
+
+    Parameters
+    ----------
+    in_rank : bool
+        Whether tasks may run in the workers' own processes, which then see the same modules.
+    """
     path = [os.path.abspath(entry) for entry in sys.path[:1]]
-    return {"path": path, "directory": os.getcwd(), "environment": thread_counts(cores)}
+    return {"path": path, "directory": os.getcwd(), "in_rank": in_rank}
 
 
 def _close(fleet: Fleet, pid: int) -> None:

@@ -70,6 +70,9 @@ class MPIExecutor(Executor):
         """Join the fleet of this process; without MPI, make one of local runners."""
         from mpiflow.executors.local import local_fleet
 
+        if self._fleet is not None:
+            words = f"executor {self.label!r} is in use by another DataFlowKernel; give each its own"
+            raise ConfigurationError(words)
         self._seed = settings.seed
         fleet = self._fleet = installed() or local_fleet()
         isolation = self.isolation or options.isolation
@@ -88,22 +91,22 @@ class MPIExecutor(Executor):
     @property
     def slots(self) -> int:  # type: ignore[override]
         """Tasks that all workers run at once."""
-        return self.fleet.slots
+        return self._fleet.slots if self._fleet is not None else 1
 
     @property
     def workers(self) -> int:  # type: ignore[override]
         """Workers, those of other executors too: all share them."""
-        return len(self.fleet.comm.peers)
+        return len(self._fleet.comm.peers) if self._fleet is not None else 0
 
     @property
     def busy(self) -> int:  # type: ignore[override]
         """Workers that have something to do."""
-        return self.fleet.busy
+        return self._fleet.busy if self._fleet is not None else 0
 
     @property
     def running(self) -> int:  # type: ignore[override]
         """Tasks that workers have."""
-        return min(self.fleet.outstanding, len(self._held))
+        return min(self._fleet.outstanding, len(self._held)) if self._fleet is not None else 0
 
     # --- out ----------------------------------------------------------------------------------------------
 
@@ -205,5 +208,9 @@ class MPIExecutor(Executor):
         """Give up what has not ended; the workers stay for the next DataFlowKernel."""
         if self._held:
             self.fleet.withdraw(self._held)
-            self._held = set()
+        self._held = set()
+        self._fids = {}
+        self._inbox = deque()  # late answers go to the old one, which nobody reads
+        self._failed.clear()
+        self._fleet = None
 

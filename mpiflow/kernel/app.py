@@ -23,7 +23,7 @@ class App:
         Labels of the executors it may run on.
     """
 
-    __slots__ = ("__weakref__", "executors", "func", "join", "name", "reads_stdio", "remote")
+    __slots__ = ("__weakref__", "executors", "func", "join", "name", "remote")
 
     def __init__(
         self,
@@ -32,12 +32,9 @@ class App:
         *,
         join: bool = False,
         executors: str | Sequence[str] = "all",
-        reads_stdio: bool = False,
     ) -> None:
         self.func = func
         self.remote = func if remote is None else remote
         self.name: str = getattr(func, "__name__", type(func).__name__)
         self.join = join
         self.executors = executors
-        #: Whether stdout= and stderr= of a call mean something to `remote`.
-        self.reads_stdio = reads_stdio

@@ -25,8 +25,6 @@ from types import TracebackType
 from typing import Any, Literal
 
 from mpiflow.config import Config
-from mpiflow.data.files import File
-from mpiflow.data.futures import DataFuture
 from mpiflow.errors import (
     DependencyError,
     JoinError,
@@ -43,6 +41,7 @@ from mpiflow.kernel.dependencies import failures_among, futures_in, source_of, v
 from mpiflow.kernel.driver import Driver
 from mpiflow.kernel.futures import AppFuture
 from mpiflow.kernel.graph import TaskGraph
+from mpiflow.kernel.reserved import RESERVED, take_note
 from mpiflow.kernel.task import FINAL_STATES, States, Task
 from mpiflow.monitor.progress import Counts, Progress
 from mpiflow.monitor.rundir import RunDirectory
@@ -52,8 +51,6 @@ INTERNAL = "_mpiflow_internal"
 #: A call that finds so many tasks ready takes a superstep itself: a script that submits a hundred thousand
 #: tasks in a loop keeps its workers fed without paying for a thread switch.
 NUDGE_AT = 256
-#: Keyword arguments that mean something to mpiflow; the function gets them as well.
-RESERVED = frozenset({"walltime", "outputs", "inputs", "stdout", "stderr"})
 
 # Looked up once: an enum's attribute costs 50 ns, several times a task.
 _exec_done, _failed, _dep_fail = States.exec_done, States.failed, States.dep_fail
@@ -147,7 +144,7 @@ class DataFlowKernel:
         task.dfk = self
         future = task.future = AppFuture(task)
         if kwargs and not RESERVED.isdisjoint(kwargs):
-            self._note_reserved(task)
+            take_note(task, self.run_dir)
         depends = futures_in(args, task.kwargs)
         self.tasks[task.id] = task
         self.task_count += 1
@@ -179,23 +176,6 @@ class DataFlowKernel:
             if label not in self.executors or label == INTERNAL:
                 words = f"Task of app {app.name!r} requested invalid executor {label!r}"
                 raise ValueError(f"{words}; this Config has {', '.join(map(repr, self._labels))}")
-
-    def _note_reserved(self, task: Task) -> None:
-        """Act on the keyword arguments that mean something here; the caller's own lists stay as they are."""
-        kwargs = task.kwargs = dict(task.kwargs)
-        name, walltime = task.app.name, kwargs.get("walltime")
-        if walltime is not None:
-            if isinstance(walltime, bool) or not isinstance(walltime, int | float) or not walltime > 0:
-                raise TypeError(f"{name}: walltime is {walltime!r}; legal is a number of seconds above 0")
-            task.walltime = float(walltime)
-        for key in ("inputs", "outputs"):
-            if key in kwargs:
-                kwargs[key] = list(kwargs[key])
-        wrong = [file for file in kwargs.get("outputs", ()) if not isinstance(file, File)]
-        if wrong:
-            words = f"{name}: outputs takes File objects, not {type(wrong[0]).__name__}: {wrong[0]!r}"
-            raise TypeError(words)
-        task.outputs = [DataFuture(task.future, file, task.id) for file in kwargs.get("outputs", ())]
 
     def _enter(self, task: Task) -> None:
         """Put a task with dependencies into the graph; all of them may have ended already."""

@@ -108,31 +108,31 @@ class Driver:
         return True
 
     def _drive(self, done: Callable[[], bool], end: float | None) -> None:
-        """Take supersteps, the lock being held on entry; it is free again on return."""
+        """Take supersteps, the lock being held on entry; it is free again on return, whatever is raised."""
+        held = True
         quiet_since = time.perf_counter()
-        while True:
-            try:
+        try:
+            while True:
                 happened = self._superstep()
-            except BaseException:
-                self._lock.release()
-                raise
-            self._last = time.perf_counter()
-            if self._announce():
-                self._lock.release()
-                self.run_callbacks()
-                if not self._lock.acquire(blocking=False):
+                now = self._last = time.perf_counter()
+                if self._announce():
+                    self._lock.release()
+                    held = False
+                    self.run_callbacks()
+                    held = self._lock.acquire(blocking=False)
+                    if not held:
+                        return
+                if done() or self._closed or (self._helping and self._waiters):
                     return
-            if done() or self._closed:
-                break
-            if happened:
-                quiet_since = self._last
-                continue
-            if end is not None and time.monotonic() >= end:
-                break
-            if self._helping and self._waiters:
-                break
-            self._pause(self._last - quiet_since)
-        self._lock.release()
+                if happened:
+                    quiet_since = now
+                elif end is not None and time.monotonic() >= end:
+                    return
+                else:
+                    self._pause(now - quiet_since)
+        finally:
+            if held:
+                self._lock.release()
 
     def _pause(self, quiet: float) -> None:
         if quiet < SPIN:

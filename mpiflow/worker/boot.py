@@ -19,6 +19,7 @@ import sys
 
 from mpiflow.comm.launcher import said
 from mpiflow.worker import linux
+from mpiflow.worker.cpus import share_of_cores
 from mpiflow.worker.environment import forget_launcher
 from mpiflow.worker.zygote import Zygote, fork_zygote
 
@@ -53,18 +54,20 @@ def start_rank(arguments: list[str]) -> int:
     interrupt = os.environ.get("MPIFLOW_INTERRUPT", "INT")
     protection = _protection()
     forget_launcher()
+    from mpiflow.comm import world
     from mpiflow.comm.mpi import MPIComm
     from mpiflow.comm.segments import private, shared
 
     comm = MPIComm(lambda rank: private if rank == 0 else shared)
+    cores = share_of_cores(world.ranks_on_this_node())
     if comm.rank == 0:
         from mpiflow.cli.rank0 import run_rank0
 
         _interruptible(interrupt)
         code = run_rank0(arguments, comm, zygote, launched, protection)
     else:
-        code = _work(comm, zygote)
-    return _leave(code)
+        code = _work(comm, zygote, cores)
+    return _leave(code, comm.broken)
 
 
 def _initialize(launched: Launched | None) -> int:
@@ -120,22 +123,28 @@ def _terminated(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _work(comm: MPIComm, zygote: Zygote) -> int:
+def _work(comm: MPIComm, zygote: Zygote, cores: int) -> int:
     """A worker's life."""
+    from mpiflow.errors import FarmLost
     from mpiflow.worker.worker import describe_rank, serve
 
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)  # standard input is the script's
     os.close(nothing)
-    serve(comm, zygote, describe_rank(comm.rank))
+    try:
+        serve(comm, zygote, describe_rank(comm.rank), cores)
+    except FarmLost:  # rank 0 has gone, or MPI is no longer usable: nothing is left to do here
+        zygote.close()
     return 0
 
 
-def _leave(code: int) -> int:
+def _leave(code: int, broken: bool) -> int:
     """Say good-bye to MPI; the exit code."""
     from mpiflow.comm import world
 
     sys.stdout.flush()
     sys.stderr.flush()
+    if broken:
+        os._exit(code)  # MPI_Finalize waits for every rank, and one of them is lost
     world.finalize()
     return code

@@ -39,3 +39,17 @@ def _read(path: str) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+def share_of_cores(ranks: int) -> int:
+    """Processors that each of several ranks on a node may use.
+
+    Parameters
+    ----------
+    ranks : int
+        Ranks on this node. When the launcher has bound each to processors of its own, those are its share;
+        when all may use the same, they are divided.
+    """
+    mine = usable_cpus()
+    bound = mine * ranks <= (os.cpu_count() or 1)
+    return mine if bound else max(1, mine // ranks)

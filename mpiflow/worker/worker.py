@@ -20,6 +20,7 @@ from collections import deque
 from mpiflow.comm import wire
 from mpiflow.comm.wire import HEADER, records
 from mpiflow.worker import linux
+from mpiflow.worker.environment import thread_counts
 from mpiflow.worker.pool import RunnerPool, Task
 from mpiflow.worker.tasks import Functions, run_task
 
@@ -52,10 +53,13 @@ class Worker:
     ----------
     zygote : Zygote
         What its runners are forked from.
+    cores : int
+        Processors that this worker may use.
     """
 
-    def __init__(self, zygote: Zygote) -> None:
+    def __init__(self, zygote: Zygote, cores: int) -> None:
         self.pool = RunnerPool(zygote)
+        self._cores = cores
         self.quitting = False
         self._unacknowledged = 0
         self._functions = Functions()
@@ -92,10 +96,13 @@ class Worker:
     def _configure(self, settings: dict[str, object]) -> None:
         size = settings["runners"]
         assert isinstance(size, int)
-        self.pool.configure(size, settings)
-        path = settings["path"]
-        assert isinstance(path, list)
-        sys.path[:0] = [entry for entry in path if entry not in sys.path]
+        counts = thread_counts(self._cores // size)
+        self.pool.configure(size, dict(settings, environment=counts))
+        if settings["in_rank"]:
+            path = settings["path"]
+            assert isinstance(path, list)
+            sys.path[:0] = [entry for entry in path if entry not in sys.path]
+            os.environ.update(counts)
 
     def _drop(self, aids: set[int]) -> None:
         self._in_rank = deque(task for task in self._in_rank if task.aid not in aids)
@@ -175,10 +182,10 @@ class Worker:
         return min(max(quiet / 10, 10e-6), limit)
 
 
-def serve(comm: Comm, zygote: Zygote, hello: dict[str, object]) -> None:
+def serve(comm: Comm, zygote: Zygote, hello: dict[str, object], cores: int) -> None:
     """A worker rank's life: from its greeting to the word to quit."""
     linux.sleep_exactly()
-    worker = Worker(zygote)
+    worker = Worker(zygote, cores)
     comm.send(0, wire.record(wire.HELLO, pickle.dumps(hello, 5)))
     last = time.perf_counter()
     while not worker.quitting:
