@@ -80,6 +80,12 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--seed", type=_natural, metavar="S", help="seed of mpiflow.rng() (default 0)")
     made.add_argument("--run-dir", metavar="DIR", help="the run directory (default runinfo/NNN)")
+    made.add_argument(
+        "--init-timeout",
+        type=_positive,
+        metavar="S",
+        help="seconds that MPI may take to start on every rank, plus 0.1 a rank (default 120)",
+    )
     made.add_argument("--no-progress", dest="progress", action="store_false", help="show no progress")
     made.add_argument("--quick", action="store_true", help="doctor: only what a script needs to know")
     made.add_argument("script", nargs="?", help="a Python script; what follows it is its own")
@@ -104,7 +110,7 @@ def parse(arguments: list[str]) -> Arguments:
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Options and the first word that is none, and what follows that word."""
-    takes_value = {"-n", "--runners-per-rank", "--isolation", "--seed", "--run-dir"}
+    takes_value = {"-n", "--runners-per-rank", "--isolation", "--seed", "--run-dir", "--init-timeout"}
     position = 0
     while position < len(arguments):
         word = arguments[position]

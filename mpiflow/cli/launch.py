@@ -55,6 +55,7 @@ __all__ = [
     "default_size",
     "launch",
     "launch_command",
+    "launch_line",
     "usable_cpus",
 ]
 
@@ -189,21 +190,21 @@ def choose_launcher(
     """
     beside = _mpiexec_beside(which, interpreter_dir)
     neighbour = identify(beside) if beside else None
-    from_batch_system = (
+    launcher = (
         _flux(environ, which, neighbour, library)
         or _srun(environ, which, neighbour, library)
         or neighbour
         or _jsrun(environ, which)
         or _aprun(which)
     )
-    if from_batch_system is None:
+    if launcher is None:
         on_path = which("mpiexec")
         if on_path is None:
             raise LauncherNotFound(_not_found(environ, interpreter_dir))
-        from_batch_system = identify(on_path)
-    if from_batch_system.flavour == "openmpi":
-        return from_batch_system._replace(options=_openmpi_hosts(environ))
-    return from_batch_system
+        launcher = identify(on_path)
+    if launcher.flavour == "openmpi":
+        return launcher._replace(options=_openmpi_hosts(environ))
+    return launcher
 
 
 def _mpiexec_beside(which: Callable[[str], str | None], interpreter_dir: str) -> str | None:
@@ -239,6 +240,8 @@ def _srun(
     family = _family(neighbour, library)
     if neighbour is not None and family != "hydra":
         return None
+    if family == "intel" and "I_MPI_PMI_LIBRARY" not in environ:
+        return None  # its ranks would not find each other; its own mpiexec starts them by srun as it needs
     # A site's Open MPI is built for the site's fabric and PMIx. With ULFM its mpiexec would survive a lost
     # rank, but at the price of that fabric: only one of Open MPI's transports can do it.
     plugins: dict[str, tuple[str, ...]] = {
@@ -385,9 +388,18 @@ def launch(command: Sequence[str], size: int | None = None) -> int:
     LauncherNotFound
         If nothing here can start ranks.
     """
+    launcher, line = _prepare(command, size)
+    return attend(line, interrupt_signal(launcher), hides_deaths=launcher.flavour == "openmpi")
+
+
+def launch_line(command: Sequence[str], size: int | None = None) -> list[str]:
+    """Give the command line that `launch` would run; parameters and errors are the same."""
+    return _prepare(command, size)[1]
+
+
+def _prepare(command: Sequence[str], size: int | None) -> tuple[Launcher, list[str]]:
     launcher = choose_launcher(os.environ, shutil.which, os.path.dirname(sys.executable))
     # Open MPI counts cores, usable_cpus() hardware threads, of which most machines have two to a core.
     room = allocated_slots(os.environ) or usable_cpus() // 2
     ranks = default_size() if size is None else size
-    line = launch_command(launcher, ranks, command, root=os.geteuid() == 0, cpus=room)
-    return attend(line, interrupt_signal(launcher), hides_deaths=launcher.flavour == "openmpi")
+    return launcher, launch_command(launcher, ranks, command, root=os.geteuid() == 0, cpus=room)

@@ -51,6 +51,19 @@ def pack(value: object, attachments: list[Buffer]) -> bytes:
         Whatever cloudpickle raises for an object that neither pickle can take.
     """
     before = len(attachments)
+    try:
+        # Every buffer goes beside at first: a callback that looks at sizes would have to be made for each
+        # task, and hardly any task has a buffer at all.
+        data = _dumps(value, 5, buffer_callback=attachments.append)
+        right = b"__main__" not in data and len(attachments) == before and len(data) <= INLINE
+    except Exception:  # whatever plain pickle has against it, cloudpickle's word is the last
+        right = False
+    return data if right else _pack_again(value, attachments, before)
+
+
+def _pack_again(value: object, attachments: list[Buffer], before: int) -> bytes:
+    """Pack what has buffers, is large, or is not for plain pickle."""
+    del attachments[before:]
 
     def beside(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
@@ -62,7 +75,7 @@ def pack(value: object, attachments: list[Buffer]) -> bytes:
     try:
         data = _dumps(value, 5, buffer_callback=beside)
         by_value = b"__main__" in data
-    except Exception:  # whatever plain pickle has against it, cloudpickle's word is the last
+    except Exception:  # as above
         by_value = True
     if by_value:
         import cloudpickle

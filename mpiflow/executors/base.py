@@ -10,22 +10,11 @@ if TYPE_CHECKING:
     from mpiflow.kernel.task import Task
 
 
-class Completion(NamedTuple):
-    """A try of a task has ended.
-
-    Attributes
-    ----------
-    task : Task
-        The task.
-    value : object
-        What it returned, if it did.
-    error : BaseException or None
-        What it failed with.
-    """
-
-    task: Task
-    value: Any
-    error: BaseException | None
+#: A try of a task has ended: the task, what it returned, what it failed with. A plain tuple: there is one for
+#: each task, and a named one takes seven times as long to make.
+Completion = tuple["Task", Any, "BaseException | None"]
+#: A task that is to run, with its arguments, all dependencies met.
+Submission = tuple["Task", tuple[Any, ...], dict[str, Any]]
 
 
 class Settings(NamedTuple):
@@ -63,7 +52,7 @@ class Executor(ABC):
         """Make ready; called once, by the DataFlowKernel."""
 
     @abstractmethod
-    def submit(self, tasks: Sequence[tuple[Task, tuple[Any, ...], dict[str, Any]]]) -> None:
+    def submit(self, tasks: Sequence[Submission]) -> None:
         """Take tasks with their arguments, all dependencies met. Must not block, and must not raise for one
         task: a task that cannot be taken is a completion with an error."""
 

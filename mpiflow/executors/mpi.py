@@ -18,7 +18,7 @@ from mpiflow.errors import (
     SerializationError,
     WorkerLost,
 )
-from mpiflow.executors.base import Completion, Executor, Settings
+from mpiflow.executors.base import Completion, Executor, Settings, Submission
 from mpiflow.executors.fleet import Answer, Delivery, Fleet, installed
 from mpiflow.executors.options import options
 
@@ -110,7 +110,7 @@ class MPIExecutor(Executor):
 
     # --- out ----------------------------------------------------------------------------------------------
 
-    def submit(self, tasks: Sequence[tuple[Task, tuple[Any, ...], dict[str, Any]]]) -> None:
+    def submit(self, tasks: Sequence[Submission]) -> None:
         """Pickle each task on its own and hand all to the farm."""
         fleet = self.fleet
         number, inbox, kind, held = fleet.number, self._inbox, self._kind, self._held
@@ -121,7 +121,7 @@ class MPIExecutor(Executor):
                 fid = self._fids.get(task.app) or self._register(task)
                 payload = pack((args, kwargs), beside)
             except Exception as error:
-                self._failed.append(Completion(task, None, self._unpicklable(task, args, kwargs, error)))
+                self._failed.append((task, None, self._unpicklable(task, args, kwargs, error)))
                 continue
             aid = number()
             head = HEADER.pack(aid, task.id, fid, len(payload), task.walltime, kind, len(beside))
@@ -180,11 +180,11 @@ class MPIExecutor(Executor):
                     words = f"{task.words}: its result cannot be unpickled: {type(error).__name__}: {error}"
                     failure = DeserializationError(words)
                     failure.__cause__ = error
-                    ended.append(Completion(task, None, failure))
+                    ended.append((task, None, failure))
                 else:
-                    ended.append(Completion(task, value, None))
+                    ended.append((task, value, None))
             else:
-                ended.append(Completion(task, None, self._failure(kind, task, payload, worker)))
+                ended.append((task, None, self._failure(kind, task, payload, worker)))
         return ended
 
     def _failure(self, kind: int, task: Task, payload: memoryview, worker: int) -> BaseException:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mpiflow.executors.base import Completion, Executor, Settings
+from mpiflow.executors.base import Completion, Executor, Settings, Submission
 
 if TYPE_CHECKING:
     from mpiflow.kernel.task import Task
@@ -41,7 +41,7 @@ class ThreadPoolExecutor(Executor):
             self.max_threads, thread_name_prefix=self.thread_name_prefix or self.label
         )
 
-    def submit(self, tasks: Sequence[tuple[Task, tuple[Any, ...], dict[str, Any]]]) -> None:
+    def submit(self, tasks: Sequence[Submission]) -> None:
         """Queue tasks for the threads."""
         assert self._threads is not None, "the executor has not been started"
         for task, args, kwargs in tasks:
@@ -51,9 +51,9 @@ class ThreadPoolExecutor(Executor):
         try:
             value = task.app.remote(*args, **kwargs)
         except BaseException as error:  # SystemExit too: it ends the task, as in a runner
-            self._inbox.append(Completion(task, None, error))
+            self._inbox.append((task, None, error))
         else:
-            self._inbox.append(Completion(task, value, None))
+            self._inbox.append((task, value, None))
         task.dfk.driver.wake()
 
     def collect(self) -> list[Completion]:

@@ -33,7 +33,7 @@ from mpiflow.errors import (
     TaskExited,
     TasksAbandoned,
 )
-from mpiflow.executors.base import Completion, Executor, Settings
+from mpiflow.executors.base import Completion, Executor, Settings, Submission
 from mpiflow.executors.options import options
 from mpiflow.executors.threads import ThreadPoolExecutor
 from mpiflow.kernel.app import App
@@ -359,7 +359,7 @@ class DataFlowKernel:
         ready = self._ready
         if not ready:
             return 0
-        bulks: dict[str, list[tuple[Task, tuple[Any, ...], dict[str, Any]]]] = {}
+        bulks: dict[str, list[Submission]] = {}
         sent = len(ready)
         default = self._labels[0] if len(self._labels) == 1 else ""
         for _ in range(sent):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: Exit code of a start in which every rank found a world of its own.
 WORLDS_OF_ONE = 72
-#: Seconds for MPI_Init, and for each rank; ``MPIFLOW_INIT_TIMEOUT`` sets the first.
+#: Seconds for MPI_Init, and for each rank; ``--init-timeout`` sets the first.
 INIT_TIMEOUT, INIT_TIMEOUT_A_RANK = 120.0, 0.1
 #: Signals that a launcher or batch system passes on to every rank.
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
@@ -48,7 +48,7 @@ def start_rank(arguments: list[str]) -> int:
     for number in PASSED_ON:
         signal.signal(number, signal.SIG_IGN)
     zygote = fork_zygote()
-    size = _initialize(launched)
+    size = _initialize(launched, _init_timeout(arguments))
     if launched is not None and (launched.size or 1) > 1 and size == 1:
         return _refuse(launched)
     interrupt = os.environ.get("MPIFLOW_INTERRUPT", "INT")
@@ -70,11 +70,25 @@ def start_rank(arguments: list[str]) -> int:
     return _leave(code, comm.broken)
 
 
-def _initialize(launched: Launched | None) -> int:
+def _init_timeout(arguments: list[str]) -> float:
+    """The one option that every rank has to know before there is a rank 0; checked by rank 0 later."""
+    before = ""
+    for word in arguments:
+        option, _, value = word.partition("=")
+        if before == "--init-timeout":
+            option, value = before, word
+        if option == "--init-timeout" and value.isdecimal():
+            return float(value)
+        if not word.startswith("-") and not before.startswith("-"):
+            break  # neither an option nor the value of one: the script, and what follows is its own
+        before = word
+    return INIT_TIMEOUT
+
+
+def _initialize(launched: Launched | None, timeout: float) -> int:
     """MPI_Init, ended with a traceback when it does not come back; the size of MPI's world."""
     ranks = (launched.size or 1) if launched is not None else 1
-    limit = float(os.environ.get("MPIFLOW_INIT_TIMEOUT", INIT_TIMEOUT)) + INIT_TIMEOUT_A_RANK * ranks
-    faulthandler.dump_traceback_later(limit, exit=True)
+    faulthandler.dump_traceback_later(timeout + INIT_TIMEOUT_A_RANK * ranks, exit=True)
     from mpiflow.comm import world
 
     faulthandler.cancel_dump_traceback_later()
