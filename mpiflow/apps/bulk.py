@@ -10,7 +10,6 @@ slow function still spreads over all workers.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache
@@ -18,54 +17,14 @@ from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from mpiflow.errors import MpiflowError
 from mpiflow.kernel.app import App
 from mpiflow.kernel.dataflow import DataFlowKernel
 from mpiflow.kernel.loader import for_a_call
-from mpiflow.worker import context
+from mpiflow.worker.chunk import Chunk
 
 #: What a chunk should take, in seconds; far above the cost of a task, far below a person's patience.
 CHUNK_SECONDS = 0.010
 FIRST_CHUNK, LARGEST_CHUNK = 4, 65536
-
-
-class Chunk:
-    """What a runner calls for a chunk: the function on each item.
-
-    Parameters
-    ----------
-    func : callable
-        The function.
-    many : bool
-        Whether an item is a tuple of several arguments.
-    """
-
-    def __init__(self, func: Callable[..., Any], many: bool) -> None:
-        self.func = func
-        self.many = many
-        self.__name__: str = getattr(func, "__name__", type(func).__name__)
-
-    def __call__(self, items: list[Any], first: int) -> tuple[list[Any], BaseException | None, float]:
-        """Results up to the first failure, that failure or None, and the seconds all of it took."""
-        func = self.func
-        results: list[Any] = []
-        started = time.perf_counter()
-        try:
-            # the loop's own variable tells `rng` which item it is: nothing else is as cheap
-            if self.many:
-                for context.item, item in enumerate(items, first):  # noqa: B020
-                    results.append(func(*item))
-            else:
-                for context.item, item in enumerate(items, first):  # noqa: B020
-                    results.append(func(item))
-        except Exception as error:
-            error.__cause__ = error.__cause__ or ItemFailed(f"item {context.item} of map({self.__name__})")
-            return results, error, time.perf_counter() - started
-        return results, None, time.perf_counter() - started
-
-
-class ItemFailed(MpiflowError):
-    """Says which item of a bulk call failed; the cause of that item's own exception."""
 
 
 _chunked: WeakKeyDictionary[Any, dict[bool, App]] = WeakKeyDictionary()

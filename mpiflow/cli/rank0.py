@@ -114,7 +114,11 @@ def run_script(parsed: Arguments) -> int:
         # The first frame is ours; a syntax error in the script has no other.
         sys.excepthook(type(error), error, trace.tb_next if trace is not None else None)
         code = 1
-    return _end_kernel(code)
+    try:
+        loader.end_loaded()
+    except KeyboardInterrupt:
+        code = 130
+    return code
 
 
 def _compiled(script: str) -> CodeType:
@@ -140,24 +144,6 @@ def _join_threads() -> None:
         if thread is not threading.current_thread() and not thread.daemon:
             if not thread.name.startswith("_mpiflow_internal"):
                 thread.join()
-
-
-def _end_kernel(code: int) -> int:
-    """Clean up the kernel that is still loaded; tasks that have not ended are named."""
-    kernel = loader.loaded()
-    if kernel is not None and not kernel.cleanup_called:
-        left = len(kernel.tasks)
-        if left and code == 0:
-            print(
-                f"mpiflow: the script has ended, but {left:,} of its tasks have not; they are given up. "
-                "Wait for them with mpiflow.wait_for_current_tasks().",
-                file=sys.stderr,
-            )
-        try:
-            kernel.cleanup()
-        except KeyboardInterrupt:
-            return 130
-    return code
 
 
 def _let_go(comm: MPIComm) -> None:

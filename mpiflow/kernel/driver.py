@@ -76,6 +76,8 @@ class Driver:
         self._wake = threading.Event()
         self._closed = False
         self._resting = False
+        self._urgent = False  # somebody waits where we cannot see it
+        self._nudged = False  # a caller would take a superstep itself, if the helper thread let it
         self._helper: threading.Thread | None = None
         self.failure: BaseException | None = None
 
@@ -122,7 +124,7 @@ class Driver:
                     held = self._lock.acquire(blocking=False)
                     if not held:
                         return
-                if done() or self._closed or (self._helping and self._waiters):
+                if done() or self._closed or (self._helping and (self._waiters or self._nudged)):
                     return
                 if happened:
                     quiet_since = now
@@ -162,7 +164,9 @@ class Driver:
 
         No callbacks are run: the caller may hold a lock of its own that a callback wants.
         """
+        self._nudged = True
         if self._lock.acquire(blocking=False):
+            self._nudged = False
             try:
                 self._superstep()
                 self._last = time.perf_counter()
@@ -175,6 +179,7 @@ class Driver:
 
     def wake(self) -> None:
         """Somebody waits where we cannot see it: have the helper thread drive now."""
+        self._urgent = True
         self._wake.set()
 
     def notice(self) -> None:
@@ -191,14 +196,15 @@ class Driver:
 
     def _help(self) -> None:
         while not self._closed:
-            woken = self._wake.wait(self._patience())
+            self._wake.wait(self._patience())
             self._wake.clear()
             if self._closed:
                 return
             if self._waiters or not (self._unfinished() or self._callbacks):
                 continue
-            due = time.perf_counter() - self._last >= HELP_AFTER
-            if (woken or due) and self._lock.acquire(blocking=False):
+            due = self._urgent or time.perf_counter() - self._last >= HELP_AFTER
+            if due and self._lock.acquire(blocking=False):
+                self._urgent = self._nudged = False
                 self._drive_as_helper()
 
     def _patience(self) -> float | None:

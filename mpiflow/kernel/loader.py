@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -83,6 +85,25 @@ def for_a_call() -> DataFlowKernel:
 def loaded() -> DataFlowKernel | None:
     """The loaded kernel, or None."""
     return _loaded
+
+
+def end_loaded() -> int:
+    """Clean up the loaded kernel, if there is one, at the end of the script; how many tasks are given up."""
+    if _loaded is None or _loaded.cleanup_called:
+        return 0
+    left = len(_loaded.tasks)
+    _loaded.cleanup()
+    if left:
+        print(
+            f"mpiflow: the script has ended, but {left:,} of its tasks have not; they are given up. "
+            "Wait for them with mpiflow.wait_for_current_tasks().",
+            file=sys.stderr,
+        )
+    return left
+
+
+# Plain `python script.py` ends here; `python -m mpiflow` has ended it before.
+atexit.register(end_loaded)
 
 
 def wait_for_current_tasks() -> None:

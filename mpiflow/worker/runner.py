@@ -148,7 +148,7 @@ def start(
     variables, path = settings["environment"], settings["path"]
     assert isinstance(variables, dict) and isinstance(path, list)
     os.environ.update(variables)
-    sys.path[:0] = [entry for entry in path if entry not in sys.path]
+    sys.path[:1] = path  # the first was where the command was given, as always with `python -m`
     os.chdir(str(settings["directory"]))
     environment.reseed()
     run(records, segments)

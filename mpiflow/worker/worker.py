@@ -101,7 +101,7 @@ class Worker:
         if settings["in_rank"]:
             path = settings["path"]
             assert isinstance(path, list)
-            sys.path[:0] = [entry for entry in path if entry not in sys.path]
+            sys.path[:1] = path  # the first was where the command was given, as always with `python -m`
             os.environ.update(counts)
 
     def _drop(self, aids: set[int]) -> None:
