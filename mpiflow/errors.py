@@ -157,10 +157,6 @@ class JoinError(PropagatedException):
     _what = "Join"
 
 
-class ItemFailed(MpiflowError):
-    """Says which item of a bulk call failed; the cause of that item's own exception."""
-
-
 # --- the farm's failures ----------------------------------------------------------------------------------
 
 

@@ -17,8 +17,10 @@ from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from mpiflow.comm.pickling import unpack_failure
 from mpiflow.kernel.app import App
 from mpiflow.kernel.dataflow import DataFlowKernel
+from mpiflow.kernel.futures import AppFuture
 from mpiflow.kernel.loader import for_a_call
 from mpiflow.worker.chunk import Chunk
 
@@ -90,21 +92,22 @@ def _results(dfk: DataFlowKernel, app: App, items: Iterator[Any], chunksize: int
     """Keep enough chunks under way, and hand their results out in order."""
     window = 2 * dfk.slots + 2
     size = chunksize or FIRST_CHUNK
-    under_way: deque[Any] = deque()
+    under_way: deque[tuple[int, AppFuture]] = deque()
     first, more = 0, True
     while True:
         while more and len(under_way) < window:
             chunk = list(islice(items, size))
             if chunk:
-                under_way.append(dfk.call(app, (chunk, first), {}))
+                under_way.append((first, dfk.call(app, (chunk, first), {})))
                 first += len(chunk)
             more = len(chunk) == size
         if not under_way:
             return
-        results, error, seconds = under_way.popleft().result()
+        start, future = under_way.popleft()
+        results, failure, seconds = future.result()
         yield from results
-        if error is not None:
-            raise error
+        if failure is not None:
+            raise unpack_failure(failure, f"item {start + len(results)} of map({app.name})")
         if chunksize is None:
             size = _next_size(size, len(results), seconds)
 

@@ -39,7 +39,7 @@ _SAME_REQUEST_SECONDS = 0.3
 _MADE_UP = frozenset({1, 255, *(base + n for base in (0, 128) for n in (2, 9, 12, 15))})
 
 
-def attend(line: list[str], interrupt: signal.Signals, *, hides_deaths: bool = False) -> int:
+def attend(line: list[str], interrupt: signal.Signals) -> int:
     """Run a launcher to its end and return the exit code that the shell should see.
 
     Parameters
@@ -48,8 +48,6 @@ def attend(line: list[str], interrupt: signal.Signals, *, hides_deaths: bool = F
         Its command line.
     interrupt : signal.Signals
         What to send it for Ctrl-C and SIGTERM; rank 0 is told by ``MPIFLOW_INTERRUPT``.
-    hides_deaths : bool
-        Whether it ends with 0 although every rank died of a signal.
     """
     with _signals_to_pipe() as wakeup:
         child = _start(line, interrupt)
@@ -65,10 +63,10 @@ def attend(line: list[str], interrupt: signal.Signals, *, hides_deaths: bool = F
                 requests.kill()
     if child.stdin is not None:
         child.stdin.close()
-    return exit_code(child.returncode, requests.first, forced=requests.forced, hides_deaths=hides_deaths)
+    return exit_code(child.returncode, requests.first, forced=requests.forced)
 
 
-def exit_code(returncode: int, request: int | None, *, forced: bool, hides_deaths: bool) -> int:
+def exit_code(returncode: int, request: int | None, *, forced: bool) -> int:
     """Judge how a launcher ended.
 
     Parameters
@@ -79,8 +77,6 @@ def exit_code(returncode: int, request: int | None, *, forced: bool, hides_death
         The signal that asked for the end, if one did.
     forced : bool
         Whether the launcher itself was told to end.
-    hides_deaths : bool
-        Whether it ends with 0 although every rank died of a signal.
 
     Returns
     -------
@@ -91,8 +87,7 @@ def exit_code(returncode: int, request: int | None, *, forced: bool, hides_death
     code = returncode if returncode >= 0 else 128 - returncode
     if request is None:
         return code
-    made_up = code in _MADE_UP or (hides_deaths and code == 0)
-    return 128 + request if forced or made_up else code
+    return 128 + request if forced or code in _MADE_UP else code
 
 
 class _Requests:

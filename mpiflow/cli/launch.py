@@ -389,7 +389,7 @@ def launch(command: Sequence[str], size: int | None = None) -> int:
         If nothing here can start ranks.
     """
     launcher, line = _prepare(command, size)
-    return attend(line, interrupt_signal(launcher), hides_deaths=launcher.flavour == "openmpi")
+    return attend(line, interrupt_signal(launcher))
 
 
 def launch_line(command: Sequence[str], size: int | None = None) -> list[str]:

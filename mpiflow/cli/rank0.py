@@ -15,6 +15,7 @@ from mpiflow.executors.fleet import Fleet, install
 from mpiflow.executors.local import local_fleet, runner_settings
 from mpiflow.executors.options import options
 from mpiflow.kernel import loader
+from mpiflow.kernel.dataflow import INTERNAL
 from mpiflow.monitor.console import Console
 
 if TYPE_CHECKING:
@@ -141,9 +142,9 @@ def _exit_code(code: object) -> int:
 def _join_threads() -> None:
     """Wait for the script's own threads, as Python does before it exits."""
     for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            if not thread.name.startswith("_mpiflow_internal"):
-                thread.join()
+        ours = thread.name.startswith(INTERNAL)
+        if thread is not threading.current_thread() and not thread.daemon and not ours:
+            thread.join()
 
 
 def _let_go(comm: MPIComm) -> None:

@@ -55,14 +55,19 @@ def pack(value: object, attachments: list[Buffer]) -> bytes:
         # Every buffer goes beside at first: a callback that looks at sizes would have to be made for each
         # task, and hardly any task has a buffer at all.
         data = _dumps(value, 5, buffer_callback=attachments.append)
-        right = b"__main__" not in data and len(attachments) == before and len(data) <= INLINE
+        right = len(attachments) == before and b"__main__" not in data
     except Exception:  # whatever plain pickle has against it, cloudpickle's word is the last
         right = False
-    return data if right else _pack_again(value, attachments, before)
+    if not right:
+        return _pack_again(value, attachments, before)
+    if len(data) <= INLINE:
+        return data
+    attachments.append(data)
+    return b""
 
 
 def _pack_again(value: object, attachments: list[Buffer], before: int) -> bytes:
-    """Pack what has buffers, is large, or is not for plain pickle."""
+    """Pack what has buffers, or is not for plain pickle."""
     del attachments[before:]
 
     def beside(buffer: pickle.PickleBuffer) -> bool:
@@ -163,12 +168,13 @@ def _by_value_or_none(error: BaseException) -> bytes | None:
 class RemoteTraceback(Exception):
     """Where a task failed, as text: the last cause of every exception that comes back from a task."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
+    def __init__(self, task: str, text: str) -> None:
+        super().__init__(task, text)
+        self.task = task
         self.text = text
 
     def __str__(self) -> str:
-        return f"\n\nIn the task:\n{self.text}"
+        return f"\n\nIn {self.task}:\n{self.text}"
 
 
 def unpack_failure(payload: memoryview | bytes, task: str) -> BaseException:
@@ -181,6 +187,8 @@ def unpack_failure(payload: memoryview | bytes, task: str) -> BaseException:
     task : str
         The task in words, for the error if the exception cannot be built here.
     """
+    from itertools import pairwise
+
     from mpiflow.errors import DeserializationError
 
     chain, name, text, trace = _loads(payload)
@@ -197,7 +205,7 @@ def unpack_failure(payload: memoryview | bytes, task: str) -> BaseException:
     if not links:
         words = f"{task} raised {name}: {text} (the exception itself cannot be rebuilt on rank 0: {reason})"
         links = [DeserializationError(words)]
-    for upper, lower in zip(links, links[1:], strict=False):
+    for upper, lower in pairwise(links):
         upper.__cause__ = lower
-    links[-1].__cause__ = RemoteTraceback(trace)
+    links[-1].__cause__ = RemoteTraceback(task, trace)
     return links[0]

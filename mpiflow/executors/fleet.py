@@ -14,7 +14,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from mpiflow.comm import wire
-from mpiflow.comm.wire import records
+from mpiflow.comm.wire import DONE, HEADER, OVERTIME
 from mpiflow.farm.farm import Attempt, Farm
 from mpiflow.worker import linux
 
@@ -55,7 +55,7 @@ class Delivery(Attempt["Task"]):
 
 
 #: One result as it arrived: (delivery, kind, payload, attachments, worker).
-Answer = tuple[Delivery, int, memoryview, "list[Segment]", int]
+Answer = tuple[Delivery, int, memoryview, "Sequence[Segment]", int]
 #: What tasks printed: (worker, task number, function number, stream, text, bytes left out).
 Print = Callable[[int, int, str, int, bytes, int], None]
 
@@ -171,28 +171,40 @@ class Fleet:
                 self._flush()
 
     def _take(self, peer: int, head: bytearray, attachments: list[Segment]) -> None:
-        view = memoryview(head)
-        answers: list[tuple[int, int, int, int]] = []
-        durations: list[tuple[int, float]] = []
-        for aid, _, _, seconds, kind, more, start, end in records(head):
-            if kind == wire.DONE or kind == wire.RAISED or kind == wire.DIED or kind == wire.OVERTIME:
-                answers.append((kind, more, start, end))
-                durations.append((aid, seconds))
+        # `wire.records` written out: this loop is run for each result of the job.
+        unpack, header, end = HEADER.unpack_from, HEADER.size, len(head)
+        results: list[tuple[int, float]] = []
+        places: list[tuple[int, int, int, int]] = []
+        acknowledged = position = 0
+        while position < end:
+            aid, _, _, size, seconds, kind, more = unpack(head, position)
+            start = position + header
+            position = start + size
+            if DONE <= kind <= OVERTIME:
+                results.append((aid, seconds))
+                places.append((kind, more, start, position))
             elif kind == wire.ACK:
-                self._farm.on_acknowledged(peer, aid)
-            elif kind == wire.OUTPUT:
-                for tid, fid, stream, text, left_out in pickle.loads(view[start:end]):
-                    self._printed(peer, tid, self._names.get(fid, "?"), stream, text, left_out)
-            elif kind == wire.HELLO:
-                self.on_hello(peer, pickle.loads(view[start:end]))
+                acknowledged += aid
+            else:
+                self._hear(peer, kind, pickle.loads(head[start:position]))
+        view = memoryview(head)
+        deliveries = self._farm.on_results(peer, results, acknowledged)
         taken = 0
-        deliveries = self._farm.on_results(peer, durations)
-        for delivery, (kind, more, start, end) in zip(deliveries, answers, strict=True):
-            beside = attachments[taken : taken + more] if more else []
-            taken += more
+        for delivery, (kind, more, start, stop) in zip(deliveries, places):  # noqa: B905, of one length by contract
+            beside: Sequence[Segment] = ()
+            if more:
+                beside = attachments[taken : taken + more]
+                taken += more
             if delivery is not None:
-                assert isinstance(delivery, Delivery)
-                delivery.inbox.append((delivery, kind, view[start:end], beside, peer))
+                delivery.inbox.append((delivery, kind, view[start:stop], beside, peer))  # type: ignore[attr-defined]
+
+    def _hear(self, peer: int, kind: int, said: Any) -> None:
+        """What a worker says beside results."""
+        if kind == wire.OUTPUT:
+            for tid, fid, stream, text, left_out in said:
+                self._printed(peer, tid, self._names.get(fid, "?"), stream, text, left_out)
+        elif kind == wire.HELLO:
+            self.on_hello(peer, said)
 
     def on_hello(self, peer: int, hello: dict[str, object]) -> None:
         """A worker has reported: take it into service."""

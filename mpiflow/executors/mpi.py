@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mpiflow.kernel.app import App
     from mpiflow.kernel.task import Task
 
+#: A function is kept by every worker and runner for good; data belongs into arguments.
+MOST_FUNCTION_BYTES = 1 << 30
 _KINDS = {"runner": wire.TASK, "rank": wire.TASK_RANK, "task": wire.TASK_FORK}
 
 
@@ -136,6 +138,11 @@ class MPIExecutor(Executor):
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise SerializationError(f"{task.words}: its function cannot be pickled: {reason}") from error
+        if len(function) > MOST_FUNCTION_BYTES:
+            raise SerializationError(
+                f"{task.words}: its function holds {len(function) / 2**30:.1f} GiB of data (a default, a closure or a "
+                "global of the script); pass it as an argument"
+            )
         fid = self._fids[app] = self.fleet.register(app.name, pickle.dumps((app.name, self._seed, function), 5))
         return fid
 
@@ -164,11 +171,14 @@ class MPIExecutor(Executor):
 
     def collect(self) -> list[Completion]:
         """Take what has arrived, and make objects of it."""
-        self.fleet.pump()
-        ended: list[Completion] = []
-        while self._failed:
-            ended.append(self._failed.popleft())
         inbox, held = self._inbox, self._held
+        ended: list[Completion] = []
+        if self._failed:
+            ended.extend(self._failed)
+            self._failed.clear()
+        if not held:
+            return ended  # nothing can have come; a poll costs as much as the rest of an empty superstep
+        self.fleet.pump()
         while inbox:
             delivery, kind, payload, segments, worker = inbox.popleft()
             held.discard(delivery.aid)
@@ -206,6 +216,7 @@ class MPIExecutor(Executor):
 
     def shutdown(self) -> None:
         """Give up what has not ended; the workers stay for the next DataFlowKernel."""
+        self.fleet.pump()  # what tasks printed last
         if self._held:
             self.fleet.withdraw(self._held)
         self._held = set()

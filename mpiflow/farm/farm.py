@@ -23,7 +23,7 @@ result of an attempt the farm no longer knows is late, and is dropped.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -136,15 +136,10 @@ class Farm(Generic[T]):
         """Attempts that may be given out, after those that wait already."""
         self._ready.extend(attempts)
 
-    def on_acknowledged(self, worker: int, messages: int) -> None:
-        """A worker has received so many more messages."""
-        known = self._workers.get(worker)
-        if known is not None:
-            known.unacknowledged -= messages
-            self._queue(known)
-
-    def on_results(self, worker: int, results: Iterable[tuple[int, float]]) -> list[Attempt[T] | None]:
-        """Take results, each (attempt number, seconds).
+    def on_results(
+        self, worker: int, results: Sequence[tuple[int, float]], acknowledged: int = 0
+    ) -> list[Attempt[T] | None]:
+        """Take what a worker has said: results, each (attempt number, seconds), and how many messages it has had.
 
         Returns
         -------
@@ -154,6 +149,7 @@ class Farm(Generic[T]):
         known = self._workers.get(worker)
         if known is None:
             return [None for _ in results]
+        known.unacknowledged -= acknowledged
         held, seconds_of = known.held, self._seconds
         taken: list[Attempt[T] | None] = []
         for aid, seconds in results:
@@ -196,11 +192,14 @@ class Farm(Generic[T]):
             return []
         bulks: dict[int, Bulk[T]] = {}
         self._fill(self._free, bulks, slots_only=True)
-        self._fill(self._roomy, bulks, slots_only=False)
-        for bulk in bulks.values():
-            self._workers[bulk.worker].unacknowledged += 1
-            self._queue(self._workers[bulk.worker])
-        return list(bulks.values())
+        if self._ready:
+            self._fill(self._roomy, bulks, slots_only=False)
+        planned = list(bulks.values())
+        for bulk in planned:
+            known = self._workers[bulk.worker]
+            known.unacknowledged += 1
+            self._queue(known)
+        return planned
 
     def _fill(self, queue: dict[int, _Worker[T]], bulks: dict[int, Bulk[T]], slots_only: bool) -> None:
         """One pass over the workers of a queue, each taking its share; whoever is served leaves the queue."""
@@ -225,7 +224,7 @@ class Farm(Generic[T]):
     def _give(self, known: _Worker[T], bulk: Bulk[T], share: int, slots_only: bool) -> None:
         """Move up to `share` attempts from the queue into one worker's bulk, while its credit lasts."""
         ready, held, seconds_of, functions = self._ready, known.held, self._seconds, known.functions
-        size = sum(attempt.size for attempt in bulk.attempts)
+        size = sum([attempt.size for attempt in bulk.attempts]) if bulk.attempts else 0
         for _ in range(min(share, MOST_TASKS - len(bulk.attempts))):
             attempt = ready[0]
             seconds = seconds_of.get(attempt.fid, UNKNOWN)

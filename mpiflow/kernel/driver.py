@@ -17,6 +17,7 @@ to be run lie in one queue, which such a nested wait empties too.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: How long to look for messages without sleeping, then the shortest and longest sleep, in seconds.
-SPIN, SHORTEST, LONGEST = 50e-6, 10e-6, 0.001
+SPIN, SHORTEST, LONGEST = 150e-6, 10e-6, 0.001
 #: Longest sleep when nothing has happened for `QUIET_AFTER` seconds: long tasks are running everywhere.
 QUIET_AFTER, LONGEST_QUIET = 0.5, 0.005
 #: After so long without a superstep the helper thread takes one, in seconds.
@@ -138,6 +139,7 @@ class Driver:
 
     def _pause(self, quiet: float) -> None:
         if quiet < SPIN:
+            os.sched_yield()  # with more ranks than cores, the one we wait for may need this one
             return
         longest = LONGEST if quiet < QUIET_AFTER else LONGEST_QUIET
         self._sleep(min(max(quiet / 10, SHORTEST), longest))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from mpiflow.errors import ItemFailed
+from mpiflow.comm.pickling import pack_failure
 from mpiflow.worker import context
 
 TYPE_CHECKING = False
@@ -29,8 +29,8 @@ class Chunk:
         self.many = many
         self.__name__: str = getattr(func, "__name__", type(func).__name__)
 
-    def __call__(self, items: list[Any], first: int) -> tuple[list[Any], BaseException | None, float]:
-        """Results up to the first failure, that failure or None, and the seconds all of it took."""
+    def __call__(self, items: list[Any], first: int) -> tuple[list[Any], bytes | None, float]:
+        """Results up to the first failure, that failure packed or None, and the seconds all of it took."""
         func = self.func
         results: list[Any] = []
         append = results.append
@@ -44,7 +44,5 @@ class Chunk:
                 for context.item, item in enumerate(items, first):
                     append(func(item))
         except Exception as error:
-            if error.__cause__ is None:
-                error.__cause__ = ItemFailed(f"item {context.item} of map({self.__name__})")
-            return results, error, time.perf_counter() - started
+            return results, pack_failure(error), time.perf_counter() - started
         return results, None, time.perf_counter() - started

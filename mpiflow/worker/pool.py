@@ -309,7 +309,7 @@ class RunnerPool:
         position, end = 0, len(data)
         start = 0
         while position + header <= end:
-            aid, _, _, size, seconds, kind, more = unpack(data, position)
+            _, _, _, size, seconds, kind, more = unpack(data, position)
             following = position + header + size
             if following > end:
                 break

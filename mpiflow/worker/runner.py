@@ -85,11 +85,7 @@ def run(records: socket.socket, segments: socket.socket) -> None:
     header, unpack = HEADER.size, HEADER.unpack_from
     partial = b""
     while True:
-        data = records.recv(CHUNK)
-        if not data:
-            os._exit(0)
-        if partial:
-            data = partial + data
+        data = _received(records, partial)
         view = memoryview(data)
         position, end = 0, len(data)
         while position + header <= end:
@@ -124,6 +120,31 @@ def run(records: socket.socket, segments: socket.socket) -> None:
         partial = bytes(data[position:])
 
 
+def _received(records: socket.socket, partial: bytes) -> bytes:
+    """What has arrived, with what was left over before, and at least one whole record in it if it was begun.
+
+    Ends the process when the worker has closed the socket.
+    """
+    data = records.recv(CHUNK)
+    if not data:
+        os._exit(0)
+    if not partial:
+        return data
+    data = partial + data
+    if len(data) >= HEADER.size:
+        missing = HEADER.size + HEADER.unpack_from(data)[3] - len(data)
+        if missing > CHUNK:  # a function with much data in it: read in one go, not joined chunk by chunk
+            rest = bytearray(missing)
+            view = memoryview(rest)
+            while view:
+                size = records.recv_into(view)
+                if not size:
+                    os._exit(0)
+                view = view[size:]
+            data += rest
+    return data
+
+
 def start(
     records: socket.socket, segments: socket.socket, output: int, errors: int, settings: dict[str, object]
 ) -> None:
@@ -146,7 +167,8 @@ def start(
         os.dup2(source, fd)
         os.close(source)
     variables, path = settings["environment"], settings["path"]
-    assert isinstance(variables, dict) and isinstance(path, list)
+    assert isinstance(variables, dict)
+    assert isinstance(path, list)
     os.environ.update(variables)
     sys.path[:1] = path  # the first was where the command was given, as always with `python -m`
     os.chdir(str(settings["directory"]))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mpiflow.worker.zygote import Zygote
 
 #: How long a worker looks without sleeping after the last event, in seconds.
-SPIN = 50e-6
+SPIN = 150e-6
 #: Longest sleep with work in hand, with nothing at all to do, and with every runner at work.
 WAIT_SOME, WAIT_IDLE, WAIT_BUSY = 0.001, 0.005, 0.020
 #: From this long without any event on, a worker counts as idle, in seconds.
@@ -196,6 +196,8 @@ def serve(comm: Comm, zygote: Zygote, hello: dict[str, object], cores: int) -> N
         pause = 0.0 if messages else worker.longest_wait(quiet)
         if worker.unacknowledged and pause > 0.0:
             _send(comm, worker, acknowledge=True)
+        if pause == 0.0 and not messages:
+            os.sched_yield()  # with more ranks than cores, rank 0 may need this one
         happened = worker.step(pause)
         if happened and worker.pool.streaming:
             time.sleep(GATHER)
