@@ -125,7 +125,7 @@ def _round_trip(comm: MPIComm, peer: int) -> float:
     times: list[float] = []
     for _ in range(ROUND_TRIPS):
         began = time.perf_counter()
-        comm.send(peer, wire.record(wire.DROP))  # drops nothing, and is acknowledged
+        comm.send(peer, wire.record(wire.PING))
         while not any(message[0] == peer for message in comm.poll()):
             if time.perf_counter() - began > REPORT_WITHIN:
                 return float("inf")

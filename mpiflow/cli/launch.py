@@ -334,7 +334,8 @@ def launch_command(
         # -K: without it a rank that fails leaves srun waiting for the others for ever.
         # -Q: what srun has to tell of its own is no news after a Ctrl-C; errors still come through.
         # --export: after `sbatch --export=NONE` ranks would not get what the batch script has set up.
-        options = ["-K", "-Q", "--export=ALL", *(["--overcommit"] if crowded else [])]
+        # --input: else every rank gets a copy of stdin, and the job stands once one has not read its own.
+        options = ["-K", "-Q", "--export=ALL", "--input=0", *(["--overcommit"] if crowded else [])]
     elif launcher.flavour == "flux":
         options = ["run"]
     else:

@@ -23,6 +23,7 @@ TASK       rank 0 → runner    pickled (args, kwargs); runs in a runner that is
 TASK_RANK  rank 0 → worker    the same, to run in the worker's own process
 TASK_FORK  rank 0 → worker    the same, to run in a process of its own
 DROP       rank 0 → worker    attempt numbers, u64 each: forget these, kill what runs them
+PING       rank 0 → worker    nothing; acknowledged at once
 QUIT       rank 0 → worker    nothing; the job is over
 HELLO      worker → rank 0    pickled dict: host, pid, CPUs; or what is wrong with it
 ACK        worker → rank 0    nothing; ``aid`` is how many messages have been received since the last
@@ -50,7 +51,7 @@ HEADER = Struct("<QIIIfHH")
 #: another message (MPI) or another file descriptor (a runner).
 INLINE = 64 * 1024
 
-SETTINGS, FUNCTION, TASK, TASK_RANK, TASK_FORK, DROP, QUIT = range(1, 8)
+SETTINGS, FUNCTION, TASK, TASK_RANK, TASK_FORK, DROP, PING, QUIT = range(1, 9)
 HELLO, ACK, STARTED, DONE, RAISED, DIED, OVERTIME, OUTPUT, BYE = range(16, 25)
 
 

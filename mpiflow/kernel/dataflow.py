@@ -100,7 +100,9 @@ class DataFlowKernel:
         # Tasks that ended without an executor: all they depend on had failed when they were called.
         self._stillborn: deque[Task] = deque()
         self._to_announce: list[Task] = []
-        self._block = threading.local()
+        # What threads inside a superstep() hold back, by thread. A dict, which is nearly always empty: a
+        # thread-local would cost every call half a microsecond.
+        self._blocks: dict[int, list[Task]] = {}
         self.executors: dict[str, Executor] = {}
         self._rundir = RunDirectory(self.config.run_dir, self.config.initialize_logging, options.run_dir)
         self.run_dir = self._rundir.path
@@ -159,7 +161,8 @@ class DataFlowKernel:
 
     def wait(self, future: Future[Any], timeout: float | None) -> None:
         """Drive until a future is done; TimeoutError when the time is over first."""
-        self._send_block()  # waiting inside a superstep() for what it holds back would never end
+        if self._blocks:
+            self._send_block()  # waiting inside a superstep() for what it holds back would never end
         self.driver.wait(future, timeout)
 
     def submit(
@@ -216,15 +219,14 @@ class DataFlowKernel:
 
     def _send_block(self) -> None:
         """Make ready what a superstep() of this thread holds back."""
-        held: list[Task] | None = getattr(self._block, "tasks", None)
+        held = self._blocks.get(threading.get_ident())
         if held:
             self._ready.extend(held)
             held.clear()
             self.driver.notice()
 
     def _make_ready(self, task: Task) -> None:
-        block: list[Task] | None = getattr(self._block, "tasks", None)
-        if block is not None:
+        if self._blocks and (block := self._blocks.get(threading.get_ident())) is not None:
             block.append(task)
             return
         ready = self._ready
@@ -462,15 +464,16 @@ class DataFlowKernel:
         Failures stay in the futures; the barrier itself raises none. When the block raises, what was called
         is sent, and nothing is waited for.
         """
-        if getattr(self._block, "tasks", None) is not None:
+        thread = threading.get_ident()
+        if thread in self._blocks:
             raise MpiflowError("a superstep() inside a superstep(): the outer one could never send its calls")
         first = self.task_count
-        self._block.tasks = []
+        self._blocks[thread] = []
         try:
             yield
         finally:
             self._send_block()
-            self._block.tasks = None
+            del self._blocks[thread]
         self._wait_for([task for number, task in list(self.tasks.items()) if number >= first])
 
     # --- the end ------------------------------------------------------------------------------------------

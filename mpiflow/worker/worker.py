@@ -62,6 +62,7 @@ class Worker:
         self._cores = cores
         self.quitting = False
         self._unacknowledged = 0
+        self._pinged = False
         self._functions = Functions()
         self._in_rank: deque[Task] = deque()
         self._results: list[bytes | memoryview] = []
@@ -90,6 +91,8 @@ class Worker:
                 self._configure(pickle.loads(view[start:end]))
             elif kind == wire.DROP:
                 self._drop({int(number) for number in view[start:end].cast("Q")})
+            elif kind == wire.PING:
+                self._pinged = True
             elif kind == wire.QUIT:
                 self.quitting = True
 
@@ -164,9 +167,10 @@ class Worker:
             results = self._results + results
             self._results, self._attachments = [], []
         attachments = attachments + [segment.view for segment in segments]
-        if self._unacknowledged and (results or acknowledge):
+        if self._unacknowledged and (results or acknowledge or self._pinged):
             results.insert(0, wire.record(wire.ACK, aid=self._unacknowledged))
             self._unacknowledged = 0
+            self._pinged = False
         return b"".join(results), attachments
 
     @property
