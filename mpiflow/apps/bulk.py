@@ -54,10 +54,8 @@ def map(func: Callable[..., Any], *iterables: Iterable[Any], chunksize: int | No
     >>> sum(mpiflow.map(abs, range(-1000, 1000)))              # doctest: +SKIP
     1000000
     """
-    from mpiflow.apps.decorators import DecoratedApp
-
-    app = func.app if isinstance(func, DecoratedApp) else _app_of(func)
-    return map_app(app, iterables, chunksize, None)
+    app = getattr(func, "app", None)  # a decorated function has one
+    return map_app(app if isinstance(app, App) else _app_of(func), iterables, chunksize, None)
 
 
 def _app_of(func: Callable[..., Any]) -> App:

@@ -12,10 +12,6 @@ import time
 
 from mpiflow.comm.wire import OUTPUT, record
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from mpiflow.worker.pool import Task
-
 #: Bytes a second that one runner's tasks may send to the console.
 MOST_BYTES = 16 * 1024
 CHUNK = 64 * 1024
@@ -42,8 +38,8 @@ class Output:
         for fd in self.fds:
             os.close(fd)
 
-    def read(self, fd: int, task: Task | None) -> int:
-        """Read what is there and ascribe it to a task.
+    def read(self, fd: int, tid: int, fid: int) -> int:
+        """Read what is there and ascribe it to a task, given by its number and its function's.
 
         Returns
         -------
@@ -62,7 +58,6 @@ class Output:
             self._allowance = MOST_BYTES
         kept = data[: self._allowance]
         self._allowance -= len(kept)
-        tid, fid = (task.tid, task.fid) if task is not None else (0, 0)
         stream = self._stream_of[fd]
         left_out = len(data) - len(kept)
         if self._lines and self._lines[-1][:3] == (tid, fid, stream):
@@ -71,10 +66,10 @@ class Output:
         self._lines.append((tid, fid, stream, kept, left_out))
         return len(data)
 
-    def drain(self, task: Task | None) -> None:
+    def drain(self, tid: int, fid: int) -> None:
         """Read all that both pipes hold; the runner has died and writes no more."""
         for fd in self.watched:
-            while self.read(fd, task) > 0:
+            while self.read(fd, tid, fid) > 0:
                 pass
 
     def take(self) -> bytes:

@@ -65,7 +65,7 @@ class Runner:
     """The pool's end of one runner."""
 
     __slots__ = (
-        "channels", "deadline", "dropped", "functions", "outgoing", "output", "overtime",
+        "_last", "channels", "deadline", "dropped", "functions", "outgoing", "output", "overtime",
         "partial", "pid", "records", "segments", "single_use", "tasks",
     )  # fmt: skip
 
@@ -78,6 +78,7 @@ class Runner:
         self.records.setblocking(False)
         self.single_use = single_use
         self.pid = 0
+        self._last = 0, 0
         #: Tasks given to it that have no result yet, the running one first.
         self.tasks: deque[Task] = deque()
         self.functions: set[int] = set()
@@ -88,6 +89,13 @@ class Runner:
         self.deadline = 0.0
         self.overtime = False
         self.dropped = False
+
+    @property
+    def running(self) -> tuple[int, int]:
+        """Number of the task that runs, and of its function; of the last one that did, when none does."""
+        if self.tasks:
+            self._last = self.tasks[0].tid, self.tasks[0].fid
+        return self._last
 
     @property
     def usable(self) -> bool:
@@ -282,7 +290,7 @@ class RunnerPool:
         """
         self._read_records(runner)
         if fd in runner.output.watched:
-            ended = runner.output.read(fd, runner.tasks[0] if runner.tasks else None) < 0
+            ended = runner.output.read(fd, *runner.running) < 0
             if ended:
                 self._unwatch(fd)
 
@@ -385,7 +393,7 @@ class RunnerPool:
             return  # an orphan of some task, reaped by the zygote
         while self._read_records(runner):
             pass
-        runner.output.drain(runner.tasks[0] if runner.tasks else None)
+        runner.output.drain(*runner.running)
         if text := runner.output.take():
             self._results.append(text)
         self._runners.remove(runner)
