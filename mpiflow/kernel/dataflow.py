@@ -19,29 +19,21 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Any, Literal
 
 from mpiflow.config import Config
-from mpiflow.errors import (
-    DependencyError,
-    JoinError,
-    MpiflowError,
-    NoDataFlowKernelError,
-    TaskExited,
-    TasksAbandoned,
-)
+from mpiflow.errors import MpiflowError, NoDataFlowKernelError, TasksAbandoned
 from mpiflow.executors.base import Completion, Executor, Settings, Submission
 from mpiflow.executors.options import options
 from mpiflow.executors.threads import ThreadPoolExecutor
 from mpiflow.kernel.app import App
-from mpiflow.kernel.dependencies import failures_among, futures_in, source_of, value_of, with_values
+from mpiflow.kernel.dependencies import futures_in, with_values
 from mpiflow.kernel.driver import Driver
 from mpiflow.kernel.futures import AppFuture
-from mpiflow.kernel.graph import TaskGraph
 from mpiflow.kernel.reserved import RESERVED, take_note
+from mpiflow.kernel.resolve import Resolver
 from mpiflow.kernel.task import FINAL_STATES, States, Task
 from mpiflow.monitor.progress import Counts, Progress
 from mpiflow.monitor.rundir import RunDirectory
@@ -54,7 +46,7 @@ NUDGE_AT = 256
 
 # Looked up once: an enum's attribute costs 50 ns, several times a task.
 _exec_done, _failed, _dep_fail = States.exec_done, States.failed, States.dep_fail
-_launched, _joining, _retryable = States.launched, States.joining, States.fail_retryable
+_launched = States.launched
 
 
 class DataFlowKernel:
@@ -86,19 +78,11 @@ class DataFlowKernel:
         self.tasks: dict[int, Task] = {}
         self.task_count = 0
         self.ended_counts: dict[States, int] = dict.fromkeys(sorted(FINAL_STATES), 0)
-        self.retry_count = 0
         self.supersteps = 0
         self.cleanup_called = False
         self._ids = count()
-        # Guards the graph and the states of tasks against calls from other threads.
-        self._lock = threading.Lock()
-        self._graph = TaskGraph()
         self._ready: deque[Task] = deque()
-        # Futures from elsewhere have negative numbers in the graph; those that are done wait here.
-        self._outside_keys = count(-1, -1)
-        self._outside_done: deque[int] = deque()
-        # Tasks that ended without an executor: all they depend on had failed when they were called.
-        self._stillborn: deque[Task] = deque()
+        self._resolver = Resolver(self, self._ready)
         self._to_announce: list[Task] = []
         # What threads inside a superstep() hold back, by thread. A dict, which is nearly always empty: a
         # thread-local would cost every call half a microsecond.
@@ -154,7 +138,8 @@ class DataFlowKernel:
         self.task_count += 1
         if depends:
             task.depends = depends
-            self._enter(task)
+            self._resolver.enter(task)
+            self.driver.notice()
         else:
             self._make_ready(task)
         return future
@@ -182,41 +167,6 @@ class DataFlowKernel:
                 words = f"Task of app {app.name!r} requested invalid executor {label!r}"
                 raise ValueError(f"{words}; this Config has {', '.join(map(repr, self._labels))}")
 
-    def _enter(self, task: Task) -> None:
-        """Put a task with dependencies into the graph; all of them may have ended already."""
-        unmet, outside = self._unmet(task.depends)
-        with self._lock:
-            # Looked at again under the lock: a source may have ended since, and would not settle us.
-            unmet = [key for key in unmet if key < 0 or key in self.tasks]
-            if unmet:
-                self._graph.add(task.id, unmet)
-            else:
-                self._unblock(task, self._stillborn)
-        self._follow(outside)
-        self.driver.notice()
-
-    def _unmet(self, futures: Sequence[Future[Any]]) -> tuple[list[int], list[tuple[Future[Any], int]]]:
-        """Numbers to wait for, and those among them that stand for futures from elsewhere."""
-        unmet: list[int] = []
-        outside: list[tuple[Future[Any], int]] = []
-        for future in futures:
-            source = source_of(future, self)
-            if source is None:
-                if not future.done():
-                    outside.append((future, next(self._outside_keys)))
-                    unmet.append(outside[-1][1])
-            elif source.id in self.tasks:
-                unmet.append(source.id)
-        return unmet, outside
-
-    def _follow(self, outside: list[tuple[Future[Any], int]]) -> None:
-        for future, key in outside:
-            future.add_done_callback(partial(self._hear_from_outside, key))
-
-    def _hear_from_outside(self, key: int, _: Future[Any]) -> None:
-        self._outside_done.append(key)
-        self.driver.wake()
-
     def _send_block(self) -> None:
         """Make ready what a superstep() of this thread holds back."""
         held = self._blocks.get(threading.get_ident())
@@ -241,7 +191,7 @@ class DataFlowKernel:
     def _superstep(self) -> bool:
         """One round; whether anything happened."""
         completions = self._collect()
-        ended = self._resolve(completions)
+        ended = self._resolver.resolve(completions)
         self._commit(ended)
         sent = self._dispatch()
         if self._progress is not None:
@@ -257,98 +207,6 @@ class DataFlowKernel:
         for executor in self._in_use:
             completions += executor.collect()
         return completions
-
-    def _resolve(self, completions: list[Completion]) -> list[Task]:
-        """What each completion means for its task and for those that wait for it; the tasks that have ended."""
-        ended: list[Task] = []
-        if not (completions or self._outside_done or self._stillborn):
-            return ended
-        with self._lock:
-            waiting = self._stillborn
-            for task, value, error in completions:
-                if error is not None:
-                    self._end_with_error(task, error, waiting)
-                elif task.app.join:
-                    self._begin_joining(task, value, waiting)
-                else:
-                    task.value = value
-                    task.state = _exec_done
-                    waiting.append(task)
-            while self._outside_done:
-                for number in self._graph.settle(self._outside_done.popleft()):
-                    self._unblock(self.tasks[number], waiting)
-            # One loop, not a recursion: a failure may run through ten thousand dependants.
-            while waiting:
-                task = waiting.popleft()
-                del self.tasks[task.id]
-                ended.append(task)
-                for number in self._graph.settle(task.id):
-                    self._unblock(self.tasks[number], waiting)
-        return ended
-
-    def _unblock(self, task: Task, ended: deque[Task]) -> None:
-        """All that a task waited for has ended: it is ready, or it ends here too."""
-        failures = failures_among(task.depends, self)
-        if task.state is _joining:
-            self._end_joining(task, failures)
-            ended.append(task)
-        elif failures:
-            task.error = DependencyError(failures, task.id)
-            task.state = _dep_fail
-            ended.append(task)
-        else:
-            self._ready.append(task)
-
-    def _end_with_error(self, task: Task, error: BaseException, ended: deque[Task]) -> None:
-        """A try has failed: the task is tried again while its budget lasts, else it has failed."""
-        if isinstance(error, SystemExit):
-            exited = TaskExited(f"{task.words} called sys.exit({error.code!r})")
-            exited.__cause__ = error
-            error = exited
-        task.fail_history = [*getattr(task, "fail_history", ()), repr(error)]
-        cost = 1.0
-        if self.config.retry_handler is not None:
-            try:
-                cost = self.config.retry_handler(error, task.as_record())
-            except Exception as own:  # the handler's own failure ends the task, and is what the user sees
-                own.__cause__ = error
-                error, cost = own, float("inf")
-        task.fail_cost = getattr(task, "fail_cost", 0.0) + cost
-        if task.fail_cost <= self.config.retries:
-            task.state = _retryable
-            self.retry_count += 1
-            self._ready.append(task)
-        else:
-            task.error = error
-            task.state = _failed
-            ended.append(task)
-
-    def _begin_joining(self, task: Task, body: Any, ended: deque[Task]) -> None:
-        """The body of a join_app has returned: its task now waits for the futures it returned."""
-        futures = [body] if isinstance(body, Future) else body
-        if not isinstance(futures, list) or not all(isinstance(future, Future) for future in futures):
-            words = f"join_app body must return a Future or list of Futures, got {body!r} of type {type(body)}"
-            self._end_with_error(task, TypeError(words), ended)
-            return
-        task.value = body
-        task.depends = tuple(futures)
-        task.state = _joining
-        unmet, outside = self._unmet(futures)
-        if unmet:
-            self._graph.add(task.id, unmet)
-            self._follow(outside)
-        else:
-            self._unblock(task, ended)
-
-    def _end_joining(self, task: Task, failures: list[tuple[BaseException, str]]) -> None:
-        body = task.value
-        if failures:
-            task.error = JoinError(failures, task.id)
-            task.state = _failed
-        else:
-            many = isinstance(body, list)
-            task.value = [value_of(f, self) for f in body] if many else value_of(body, self)
-            task.state = _exec_done
 
     def _commit(self, ended: list[Task]) -> None:
         """Enter what has ended in the books, before any future shows it."""
@@ -498,7 +356,7 @@ class DataFlowKernel:
             self._progress.close()
         for state, number in self.ended_counts.items():
             self._rundir.log("tasks in state %s: %d", state.name, number)
-        self._rundir.log("%d supersteps, %d retries", self.supersteps, self.retry_count)
+        self._rundir.log("%d supersteps, %d retries", self.supersteps, self._resolver.retry_count)
         self._rundir.close()
         from mpiflow.kernel import loader
 

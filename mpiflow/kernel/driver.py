@@ -116,9 +116,8 @@ class Driver:
         quiet_since = time.perf_counter()
         try:
             while True:
-                happened = self._superstep()
-                now = self._last = time.perf_counter()
-                if self._announce():
+                happened, callbacks = self._step()
+                if callbacks:
                     self._lock.release()
                     held = False
                     self.run_callbacks()
@@ -128,14 +127,26 @@ class Driver:
                 if done() or self._closed or (self._helping and (self._waiters or self._nudged)):
                     return
                 if happened:
-                    quiet_since = now
+                    quiet_since = self._last
                 elif end is not None and time.monotonic() >= end:
                     return
                 else:
-                    self._pause(now - quiet_since)
+                    self._pause(self._last - quiet_since)
         finally:
             if held:
                 self._lock.release()
+
+    def _step(self) -> tuple[bool, bool]:
+        """One superstep, the lock being held; whether anything happened, and whether callbacks are to be run."""
+        try:
+            happened = self._superstep()
+            self._last = time.perf_counter()
+            return happened, self._announce()
+        except BaseException as failure:
+            # An executor that fails, or Ctrl-C in the midst of it: what was in hand is lost, and waiting for
+            # it would never end. So every wait from now on raises this.
+            self.failure = failure
+            raise
 
     def _pause(self, quiet: float) -> None:
         if quiet < SPIN:
@@ -170,9 +181,8 @@ class Driver:
         if self._lock.acquire(blocking=False):
             self._nudged = False
             try:
-                self._superstep()
-                self._last = time.perf_counter()
-                if self._announce():
+                _, callbacks = self._step()
+                if callbacks:
                     self.wake()
             finally:
                 self._lock.release()
@@ -230,8 +240,8 @@ class Driver:
         try:
             self._drive(lambda: not self._unfinished() or bool(self._waiters), None)
             self.run_callbacks()
-        except Exception as failure:  # told to whoever waits: a helper that died in silence would be a hang
-            self.failure = failure
+        except Exception as failure:
+            self.failure = failure  # those who wait are told; nobody hears what a thread raises
         finally:
             sys.setswitchinterval(before)
             self._helping = False

@@ -1,0 +1,183 @@
+"""What the end of a task, or of a try, means: for the task itself, and for those that wait for it.
+
+A task with dependencies waits in the graph until all of them have ended, well or not, and is then ready or
+fails with them. A failed try is tried again while the task's budget lasts. The body of a join_app ends its
+task only when the futures it returned have ended. Futures from elsewhere (another kernel's, or any other
+library's) stand in the graph under negative numbers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from mpiflow.errors import DependencyError, JoinError, TaskExited
+from mpiflow.kernel.dependencies import failures_among, source_of, value_of
+from mpiflow.kernel.graph import TaskGraph
+from mpiflow.kernel.task import States, Task
+
+if TYPE_CHECKING:
+    from mpiflow.executors.base import Completion
+    from mpiflow.kernel.dataflow import DataFlowKernel
+
+# Looked up once: an enum's attribute costs 50 ns, several times a task.
+_exec_done, _failed, _dep_fail = States.exec_done, States.failed, States.dep_fail
+_joining, _retryable = States.joining, States.fail_retryable
+
+
+class Resolver:
+    """The waiting tasks of one DataFlowKernel.
+
+    Parameters
+    ----------
+    dfk : DataFlowKernel
+        Its ``tasks`` lose those that have ended.
+    ready : deque of Task
+        Gets those that may run, for the first time or again.
+    """
+
+    def __init__(self, dfk: DataFlowKernel, ready: deque[Task]) -> None:
+        self._dfk = dfk
+        self._tasks = dfk.tasks
+        self._ready = ready
+        self._retries = dfk.config.retries
+        self._retry_handler: Callable[..., float] | None = dfk.config.retry_handler
+        self.retry_count = 0
+        # Guards the graph and the states of tasks against calls from other threads.
+        self._lock = threading.Lock()
+        self._graph = TaskGraph()
+        self._outside_keys = count(-1, -1)
+        self._outside_done: deque[int] = deque()
+        # Tasks that ended without an executor: what they depend on had failed when they were called.
+        self._stillborn: deque[Task] = deque()
+
+    def enter(self, task: Task) -> None:
+        """Put a task with dependencies into the graph; all of them may have ended already."""
+        unmet, outside = self._unmet(task.depends)
+        with self._lock:
+            # Looked at again under the lock: a source may have ended since, and would not settle us.
+            unmet = [key for key in unmet if key < 0 or key in self._tasks]
+            if unmet:
+                self._graph.add(task.id, unmet)
+            else:
+                self._unblock(task, self._stillborn)
+        self._follow(outside)
+
+    def _unmet(self, futures: Sequence[Future[Any]]) -> tuple[list[int], list[tuple[Future[Any], int]]]:
+        """Numbers to wait for, and those among them that stand for futures from elsewhere."""
+        unmet: list[int] = []
+        outside: list[tuple[Future[Any], int]] = []
+        for future in futures:
+            source = source_of(future, self._dfk)
+            if source is None:
+                if not future.done():
+                    outside.append((future, next(self._outside_keys)))
+                    unmet.append(outside[-1][1])
+            elif source.id in self._tasks:
+                unmet.append(source.id)
+        return unmet, outside
+
+    def _follow(self, outside: list[tuple[Future[Any], int]]) -> None:
+        for future, key in outside:
+            future.add_done_callback(partial(self._hear_from_outside, key))
+
+    def _hear_from_outside(self, key: int, _: Future[Any]) -> None:
+        self._outside_done.append(key)
+        self._dfk.driver.wake()
+
+    def resolve(self, completions: list[Completion]) -> list[Task]:
+        """What each completion means for its task and for those that wait for it; the tasks that have ended."""
+        ended: list[Task] = []
+        if not (completions or self._outside_done or self._stillborn):
+            return ended
+        with self._lock:
+            waiting = self._stillborn
+            for task, value, error in completions:
+                if error is not None:
+                    self._fail_try(task, error, waiting)
+                elif task.app.join:
+                    self._begin_joining(task, value, waiting)
+                else:
+                    task.value = value
+                    task.state = _exec_done
+                    waiting.append(task)
+            while self._outside_done:
+                for number in self._graph.settle(self._outside_done.popleft()):
+                    self._unblock(self._tasks[number], waiting)
+            # One loop, not a recursion: a failure may run through ten thousand dependants.
+            while waiting:
+                task = waiting.popleft()
+                del self._tasks[task.id]
+                ended.append(task)
+                for number in self._graph.settle(task.id):
+                    self._unblock(self._tasks[number], waiting)
+        return ended
+
+    def _unblock(self, task: Task, ended: deque[Task]) -> None:
+        """All that a task waited for has ended: it is ready, or it ends here too."""
+        failures = failures_among(task.depends, self._dfk)
+        if task.state is _joining:
+            self._end_joining(task, failures)
+            ended.append(task)
+        elif failures:
+            task.error = DependencyError(failures, task.id)
+            task.state = _dep_fail
+            ended.append(task)
+        else:
+            self._ready.append(task)
+
+    def _fail_try(self, task: Task, error: BaseException, ended: deque[Task]) -> None:
+        """A try has failed: the task is tried again while its budget lasts, else it has failed."""
+        if isinstance(error, SystemExit):
+            exited = TaskExited(f"{task.words} called sys.exit({error.code!r})")
+            exited.__cause__ = error
+            error = exited
+        task.fail_history = [*getattr(task, "fail_history", ()), repr(error)]
+        cost = 1.0
+        if self._retry_handler is not None:
+            try:
+                cost = self._retry_handler(error, task.as_record())
+            except Exception as own:  # the handler's own failure ends the task, and is what the user sees
+                own.__cause__ = error
+                error, cost = own, float("inf")
+        task.fail_cost = getattr(task, "fail_cost", 0.0) + cost
+        if task.fail_cost <= self._retries:
+            task.state = _retryable
+            self.retry_count += 1
+            self._ready.append(task)
+        else:
+            task.error = error
+            task.state = _failed
+            ended.append(task)
+
+    def _begin_joining(self, task: Task, body: Any, ended: deque[Task]) -> None:
+        """The body of a join_app has returned: its task now waits for the futures it returned."""
+        futures = [body] if isinstance(body, Future) else body
+        if not isinstance(futures, list) or not all(isinstance(future, Future) for future in futures):
+            words = f"join_app body must return a Future or list of Futures, got {body!r} of type {type(body)}"
+            self._fail_try(task, TypeError(words), ended)
+            return
+        task.value = body
+        task.depends = tuple(futures)
+        task.state = _joining
+        unmet, outside = self._unmet(futures)
+        if unmet:
+            self._graph.add(task.id, unmet)
+            self._follow(outside)
+        else:
+            self._unblock(task, ended)
+
+    def _end_joining(self, task: Task, failures: list[tuple[BaseException, str]]) -> None:
+        body = task.value
+        if failures:
+            task.error = JoinError(failures, task.id)
+            task.state = _failed
+        else:
+            many = isinstance(body, list)
+            task.value = [value_of(f, self._dfk) for f in body] if many else value_of(body, self._dfk)
+            task.state = _exec_done
