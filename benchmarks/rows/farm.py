@@ -1,0 +1,113 @@
+"""Row: mpiflow (`python -m mpiflow -n 2 farm.py throughput|map|latency|chain --isolation rank|runner`)."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+
+import mpiflow
+from benchmarks.record import report, report_latency
+from mpiflow import MPIExecutor, python_app
+
+
+@python_app
+def noop() -> None:
+    """Do nothing: the task of every measurement."""
+
+
+@python_app
+def noop_item(item: int) -> None:
+    """Do nothing with one item of a map."""
+
+
+@python_app
+def successor(number: int) -> int:
+    """One link of a chain."""
+    return number + 1
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("figure", choices=sorted(FIGURES))
+    parser.add_argument("--isolation", choices=("rank", "runner"), default="runner")
+    parser.add_argument("--runners", type=int, default=1, help="runners of the worker")
+    parser.add_argument("--tasks", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    return parser.parse_args()
+
+
+def burst(tasks: int) -> float:
+    """Tasks per second with all called, then all waited for; a future each."""
+    start = time.perf_counter()
+    futures = [noop() for _ in range(tasks)]
+    mpiflow.wait_for_current_tasks()
+    seconds = time.perf_counter() - start
+    for future in futures:
+        future.result(timeout=0)  # raises what went wrong, should anything have
+    return tasks / seconds
+
+
+def items(count: int) -> float:
+    """Items per second through a map, results taken in order."""
+    start = time.perf_counter()
+    taken = sum(result is None for result in noop_item.map(range(count)))
+    seconds = time.perf_counter() - start
+    if taken != count:
+        raise RuntimeError(f"mapped {count} items, took {taken} results")
+    return count / seconds
+
+
+def throughput(args: argparse.Namespace) -> None:
+    rates = [burst(args.tasks) for _ in range(args.repeats)]
+    report(median(rates), "tasks/s", tasks=args.tasks)
+
+
+def map_items(args: argparse.Namespace) -> None:
+    items(10_000)  # warm-up
+    rates = [items(args.tasks) for _ in range(args.repeats)]
+    report(median(rates), "items/s", items=args.tasks)
+
+
+def latency(args: argparse.Namespace) -> None:
+    seconds = []
+    for _ in range(args.tasks):
+        start = time.perf_counter()
+        noop().result()
+        seconds.append(time.perf_counter() - start)
+    report_latency(seconds)
+
+
+def chain(args: argparse.Namespace) -> None:
+    """Seconds a link of a chain of dependent tasks, called at once and waited for at its end."""
+    seconds = []
+    for _ in range(args.repeats):
+        start = time.perf_counter()
+        future = successor(0)
+        for _ in range(args.tasks - 1):
+            future = successor(future)
+        if future.result() != args.tasks:
+            raise RuntimeError(f"a chain of {args.tasks} links counted {future.result()}")
+        seconds.append((time.perf_counter() - start) / args.tasks)
+    report_latency(seconds)
+
+
+FIGURES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "throughput": throughput,
+    "map": map_items,
+    "latency": latency,
+    "chain": chain,
+}
+
+
+def main() -> None:
+    args = options()
+    farm = MPIExecutor(label="farm", isolation=args.isolation, runners_per_rank=args.runners)
+    mpiflow.load(mpiflow.Config(executors=[farm]))
+    burst(1_000)  # warm-up: workers have started, the function is known to them, nobody sleeps
+    FIGURES[args.figure](args)
+
+
+if __name__ == "__main__":
+    main()
