@@ -125,9 +125,8 @@ class MPIComm:
             self._sends = [entry for entry in self._sends if not entry[0].Test()]
         if self._incoming:
             self._finish(arrived)
-        while len(arrived) < MOST_MESSAGES and (
-            comm.Iprobe(source, any_tag, status) or comm.Iprobe(source, any_tag, status)
-        ):
+        there = comm.Iprobe(source, any_tag, status) or comm.Iprobe(source, any_tag, status)
+        while there:
             peer = status.Get_source()
             frame = bytearray(status.Get_count(MPI.BYTE))
             tag = status.Get_tag()
@@ -137,6 +136,7 @@ class MPIComm:
             else:
                 self._expect(peer, frame, tag)
                 self._finish(arrived)
+            there = len(arrived) < MOST_MESSAGES and comm.Iprobe(source, any_tag, status)
 
     def _waits_for(self, peer: int) -> bool:
         return any(message.peer == peer for message in self._incoming)

@@ -167,7 +167,7 @@ class Fleet:
             messages = self.comm.poll()
             for peer, head, attachments in messages:
                 self._take(peer, head, attachments)
-            if messages:
+            if messages and self._farm.waiting:
                 self._flush()
 
     def _take(self, peer: int, head: bytearray, attachments: list[Segment]) -> None:

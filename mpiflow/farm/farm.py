@@ -190,6 +190,8 @@ class Farm(Generic[T]):
         """Give out what is ready to whoever has room, at most one bulk a worker."""
         if not self._ready:
             return []
+        if len(self._ready) == 1 and self._free:
+            return [self._give_one()]
         bulks: dict[int, Bulk[T]] = {}
         self._fill(self._free, bulks, slots_only=True)
         if self._ready:
@@ -200,6 +202,16 @@ class Farm(Generic[T]):
             known.unacknowledged += 1
             self._queue(known)
         return planned
+
+    def _give_one(self) -> Bulk[T]:
+        """The plan for a single attempt and a free slot: what a script does that calls and waits, by turns."""
+        number, known = next(iter(self._free.items()))
+        bulk: Bulk[T] = Bulk(number, [], [])
+        self._give(known, bulk, 1, slots_only=True)
+        known.unacknowledged += 1
+        self._free.pop(number)
+        self._queue(known)
+        return bulk
 
     def _fill(self, queue: dict[int, _Worker[T]], bulks: dict[int, Bulk[T]], slots_only: bool) -> None:
         """One pass over the workers of a queue, each taking its share; whoever is served leaves the queue."""

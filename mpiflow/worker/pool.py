@@ -188,9 +188,9 @@ class RunnerPool:
         return taken
 
     @property
-    def idle(self) -> bool:
-        """Whether there is nothing to do."""
-        return not self._queue and all(not runner.tasks for runner in self._runners)
+    def in_use(self) -> bool:
+        """Whether there is anything to look after: a worker whose tasks run in the rank has an empty pool."""
+        return bool(self._runners or self._queue or self._results)
 
     @property
     def stocked(self) -> bool:

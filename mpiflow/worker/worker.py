@@ -115,7 +115,8 @@ class Worker:
         """Do what there is to do, waiting at most so long for the runners; whether anything happened."""
         if not self._in_rank:
             return self.pool.step(seconds)
-        self.pool.step(0.0)
+        if self.pool.in_use:
+            self.pool.step(0.0)
         until = time.perf_counter() + LOOK_EVERY
         while self._in_rank and time.perf_counter() < until:
             self._run_here(self._in_rank.popleft())
@@ -161,7 +162,7 @@ class Worker:
         acknowledge : bool
             Whether an acknowledgement is worth a message of its own.
         """
-        results, segments = self.pool.take()
+        results, segments = self.pool.take() if self.pool.in_use else ([], [])
         attachments: list[Buffer] = self._attachments
         if self._results:
             results = self._results + results
