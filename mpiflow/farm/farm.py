@@ -214,24 +214,32 @@ class Farm(Generic[T]):
         return bulk
 
     def _fill(self, queue: dict[int, _Worker[T]], bulks: dict[int, Bulk[T]], slots_only: bool) -> None:
-        """One pass over the workers of a queue, each taking its share; whoever is served leaves the queue."""
+        """Rounds over the workers of a queue, each taking its share, until nothing is ready or nobody has room."""
         ready = self._ready
-        waiting = len(queue)
         while ready and queue:
-            if not slots_only and self._seconds.get(ready[0].fid, UNKNOWN) > PREFETCH_UP_TO:
-                return  # a long task waits here, where every worker can have it
-            number = next(iter(queue))
-            known = queue.pop(number)
-            share = -(-len(ready) // waiting)
-            waiting -= 1
-            if slots_only:
-                share = min(share, known.slots - len(known.held))
-            bulk = bulks.get(number)
-            if bulk is None:
-                bulk = bulks[number] = Bulk(number, [], [])
-            self._give(known, bulk, share, slots_only)
-            if slots_only and self._has_credit(known):
-                self._roomy[number] = known
+            again: dict[int, _Worker[T]] = {}
+            waiting = len(queue)
+            while ready and queue:
+                if not slots_only and self._seconds.get(ready[0].fid, UNKNOWN) > PREFETCH_UP_TO:
+                    return  # a long task waits here, where every worker can have it
+                number = next(iter(queue))
+                known = queue.pop(number)
+                share = -(-len(ready) // waiting)
+                waiting -= 1
+                if slots_only:
+                    share = min(share, known.slots - len(known.held))
+                bulk = bulks.get(number)
+                if bulk is None:
+                    bulk = bulks[number] = Bulk(number, [], [])
+                before = len(ready)
+                self._give(known, bulk, share, slots_only)
+                if len(ready) == before:
+                    continue  # its bulk is full
+                if slots_only and len(known.held) < known.slots:
+                    again[number] = known
+                elif self._has_credit(known):
+                    (self._roomy if slots_only else again)[number] = known
+            queue.update(again)
 
     def _give(self, known: _Worker[T], bulk: Bulk[T], share: int, slots_only: bool) -> None:
         """Move up to `share` attempts from the queue into one worker's bulk, while its credit lasts."""
