@@ -28,7 +28,7 @@ test: $(installed)
 	$(limited) $(python) -m pytest tests
 ifneq ($(in_mpi),)
 	$(limited) $(venv)/bin/mpiexec $(mpiexec_$(MPI)) -n 4 \
-	    $(python) -m pytest --with-mpi -m mpi -p no:cacheprovider tests/mpi
+	    $(python) -m pytest --with-mpi -m mpi -q -p no:cacheprovider tests/mpi
 endif
 
 bench: $(installed)
@@ -58,6 +58,6 @@ $(python):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	    echo "mpiflow needs Python 3.10 or newer, and $(PYTHON) is $$($(PYTHON) --version)." >&2; \
 	    echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	    echo "$(PYTHON) has no venv. On Debian: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(venv)

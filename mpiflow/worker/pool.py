@@ -33,14 +33,14 @@ CHUNK = 64 * 1024
 #: Work a runner is given ahead, in seconds and in tasks.
 AHEAD = 0.005
 MOST_AHEAD = 256
-#: Bytes a runner is given ahead; a longer record goes alone.
+#: Bytes a runner is given ahead; it gets a larger task when it has fewer than these.
 MOST_BYTES = 1 << 20
 
 
 class Task:
     """What the pool knows of a task: its header, and the bytes to pass on."""
 
-    __slots__ = ("aid", "attachments", "fid", "kind", "record", "tid", "walltime")
+    __slots__ = ("aid", "attachments", "fid", "kind", "record", "size", "tid", "walltime")
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class Task:
         self.kind = kind
         self.record = record
         self.attachments = attachments
+        self.size = len(record) + sum([len(segment) for segment in attachments]) if attachments else len(record)
 
 
 class Runner:
@@ -66,7 +67,7 @@ class Runner:
 
     __slots__ = (
         "_last", "channels", "deadline", "dropped", "functions", "outgoing", "output", "overtime",
-        "partial", "pid", "records", "segments", "single_use", "tasks",
+        "partial", "pid", "records", "segments", "single_use", "size", "tasks",
     )  # fmt: skip
 
     def __init__(self, single_use: bool) -> None:
@@ -79,8 +80,9 @@ class Runner:
         self.single_use = single_use
         self.pid = 0
         self._last = 0, 0
-        #: Tasks given to it that have no result yet, the running one first.
+        #: Tasks given to it that have no result yet, the running one first, and how many bytes they are.
         self.tasks: deque[Task] = deque()
+        self.size = 0
         self.functions: set[int] = set()
         #: Bytes its socket had no room for.
         self.outgoing: list[memoryview | bytes] = []
@@ -233,7 +235,7 @@ class RunnerPool:
         busy = sum(bool(runner.tasks) for runner in self._runners)
         if busy < self._size and (single_use or len(usable) < self._size):
             return self._spawn(single_use)
-        if best is not None and len(best.tasks) < window and not best.outgoing:
+        if best is not None and len(best.tasks) < window and best.size < MOST_BYTES and not best.outgoing:
             return best
         return None
 
@@ -253,20 +255,21 @@ class RunnerPool:
 
     def _give(self, runner: Runner, share: int) -> None:
         """Hand the next tasks of the queue to a runner, with the functions it does not know."""
-        size = 0
         for _ in range(share):
-            task = self._queue[0]
-            size += len(task.record) + sum(len(segment) for segment in task.attachments)
-            if runner.tasks and size > MOST_BYTES:
-                break
-            self._queue.popleft()
+            task = self._queue.popleft()
+            runner.size += task.size
             if task.fid not in runner.functions:
                 runner.functions.add(task.fid)
                 runner.outgoing.append(self._functions[task.fid])
             runner.outgoing.append(task.record)
-            for segment in task.attachments:
-                send_segment(runner.segments, segment)
             runner.tasks.append(task)
+            try:
+                for segment in task.attachments:
+                    send_segment(runner.segments, segment)
+            except (BrokenPipeError, ConnectionResetError):
+                break  # it has died; the zygote's word follows, and its tasks go to another
+            if runner.size >= MOST_BYTES:
+                break
         self._write(runner)
 
     def _write(self, runner: Runner) -> None:
@@ -328,6 +331,7 @@ class RunnerPool:
                 start = following
             else:
                 answered = tasks.popleft()
+                runner.size -= answered.size
                 runner.deadline = 0.0
                 self._seconds += 0.1 * (seconds - self._seconds)
                 for _ in range(more):
