@@ -1,8 +1,13 @@
-"""Attend to a launcher from its start to its end: pass on signals and what is typed, and judge its exit code.
+"""Attend to a launcher from its start to its end: pass on signals and standard input, and judge its exit code.
 
 The launcher runs in a session of its own, so whatever a terminal or a batch system sends to a group reaches
 this process and not the launcher, and is passed on once, in the form that this launcher hands to the ranks.
-One `select` waits for everything there is: signals (as bytes in a pipe), typing, and a deadline.
+
+Where rank 0 runs on this machine, the two meet (`mpiflow.comm.launcher.meet_front`): rank 0 opens a pipe of
+this process for its standard input, and writes a zero byte into the one that signals arrive by. Until then
+there is nothing to save, and whoever wants the end gets it at once.
+
+One `select` waits for everything there is: signals (as bytes in a pipe), input, room for it, and a deadline.
 """
 
 from __future__ import annotations
@@ -23,11 +28,11 @@ from mpiflow.worker.linux import die_with_parent
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
-    from typing import IO
 
 # HUP is a closed terminal. USR2 is Grid Engine's word before it kills, and hydra would die of it.
 _REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
 _WAKING = (signal.SIGCHLD, signal.SIGCONT)
+_MET = 0  # no signal has this number: rank 0 has come to the meeting
 
 _GRACE_SECONDS = 5.0
 
@@ -39,7 +44,7 @@ _SAME_REQUEST_SECONDS = 0.3
 _MADE_UP = frozenset({1, 255, *(base + n for base in (0, 128) for n in (2, 9, 12, 15))})
 
 
-def attend(line: list[str], interrupt: signal.Signals) -> int:
+def attend(line: list[str], interrupt: signal.Signals, *, nearby: bool) -> int:
     """Run a launcher to its end and return the exit code that the shell should see.
 
     Parameters
@@ -48,21 +53,23 @@ def attend(line: list[str], interrupt: signal.Signals) -> int:
         Its command line.
     interrupt : signal.Signals
         What to send it for Ctrl-C and SIGTERM; rank 0 is told by ``MPIFLOW_INTERRUPT``.
+    nearby : bool
+        Whether rank 0 runs on this machine, and will meet this process.
     """
-    with _signals_to_pipe() as wakeup:
-        child = _start(line, interrupt)
-        requests = _Requests(child, interrupt)
+    with _signals_to_pipe() as (wakeup, door), _Input(nearby) as typed:
+        meeting = f"{os.uname().nodename}:{os.getpid()}:{typed.reading}:{door}" if nearby else ""
+        child = _start(line, interrupt, meeting, typed.for_launcher)
+        requests = _Requests(child, interrupt, met=not nearby)
+        if not nearby:
+            typed.meet()
         while child.poll() is None:
-            readable = _wait(wakeup, child, requests.deadline)
-            if wakeup in readable:
+            if wakeup in typed.wait(wakeup, requests.deadline):
                 for number in os.read(wakeup, 512):
+                    if number == _MET:
+                        typed.meet()
                     requests.take(number, time.monotonic())
-            if child.stdin is not None and 0 in readable:
-                _copy_typed(child.stdin)
             if time.monotonic() >= requests.deadline:
                 requests.kill()
-    if child.stdin is not None:
-        child.stdin.close()
     return exit_code(child.returncode, requests.first, forced=requests.forced)
 
 
@@ -93,26 +100,33 @@ def exit_code(returncode: int, request: int | None, *, forced: bool) -> int:
 class _Requests:
     """What the user and the batch system asked for so far, and the child that must obey."""
 
-    def __init__(self, child: subprocess.Popen[bytes], interrupt: signal.Signals) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], interrupt: signal.Signals, *, met: bool) -> None:
         self.child = child
         self.interrupt = interrupt
+        self.met = met  #: whether rank 0 takes signals
         self.first: int | None = None  #: the signal that asked for the end, if any did
         self.forced = False  #: whether the launcher itself was told to end
         self.deadline = math.inf  #: when its group is killed
+        self._warned = False
         self._latest = -math.inf
 
     def take(self, number: int, now: float) -> None:
-        """Act on a signal that this process got."""
-        if number == signal.SIGUSR1:  # walltime is near: rank 0's own business
-            self.child.send_signal(number)
+        """Act on a signal that this process got, or on the arrival of rank 0."""
+        if number == _MET:
+            self.met = True
+        elif number == signal.SIGUSR1:  # walltime is near: rank 0's own business
+            self._warned = True
         elif number in _REQUESTS:
             repeated = now - self._latest < _SAME_REQUEST_SECONDS
             self._latest = now
             if not repeated:
                 self._end(number, now)
+        if self._warned and self.met:
+            self._warned = False
+            self.child.send_signal(signal.SIGUSR1)
 
     def kill(self) -> None:
-        """Kill the launcher's group. It comes to this only after it had been told to end by itself."""
+        """Kill the launcher's group."""
         self.deadline = math.inf
         with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
             os.killpg(self.child.pid, signal.SIGKILL)
@@ -122,40 +136,128 @@ class _Requests:
 
         A batch system may repeat its TERM while rank 0 is still saving results: that adds nothing.
         """
-        if self.forced and number == signal.SIGINT:
+        if not self.met:
+            self._end_start(now)
+        elif self.forced and number == signal.SIGINT:
             self.kill()
         elif number == signal.SIGQUIT or (number == signal.SIGINT and self.first is not None):
-            self.forced = True
-            self.deadline = now + _GRACE_SECONDS
-            self.child.terminate()
+            self._end_launcher(now)
         elif self.first is None:
             self.child.send_signal(self.interrupt)
         self.first = self.first or number
 
+    def _end_start(self, now: float) -> None:
+        """End a launcher whose rank 0 has not come yet, without a word from it.
 
-def _start(line: list[str], interrupt: signal.Signals) -> subprocess.Popen[bytes]:
+        hydra, which hands TERM to the ranks, talks about each that dies of it; killed, it takes them with it
+        in silence. prterun must not be killed, for that leaves the ranks; on TERM it kills them in silence.
+        """
+        if self.interrupt == signal.SIGTERM:
+            self.forced = True
+            self.kill()
+        else:
+            self._end_launcher(now)
+
+    def _end_launcher(self, now: float) -> None:
+        self.forced = True
+        self.deadline = now + _GRACE_SECONDS
+        self.child.terminate()
+
+
+class _Input:
+    """Standard input on its way to rank 0: by a pipe to rank 0 itself, by one to the launcher, or not by here.
+
+    A terminal cannot be read from the launcher's session, so what is typed is always copied. Anything else is
+    inherited by the launcher, unless rank 0 comes to fetch it.
+    """
+
+    def __init__(self, nearby: bool) -> None:
+        self.terminal = os.isatty(0)
+        self.reading: int | None = None
+        self.writing: int | None = None
+        self.pending = b""
+        self.met = False
+        if nearby or self.terminal or sys.stdin is None:
+            self.reading, self.writing = os.pipe()
+            os.set_blocking(self.writing, False)
+        if sys.stdin is None:  # closed; whatever has descriptor 0 now is no input for rank 0
+            self._close_writing()
+        #: what the launcher gets for its standard input; None to inherit
+        self.for_launcher = subprocess.DEVNULL if nearby else self.reading
+
+    def __enter__(self) -> _Input:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close_reading()
+        self._close_writing()
+
+    def meet(self) -> None:
+        """Start to copy: somebody has opened the other end, and the end of reading is now theirs alone."""
+        self.met = True
+        self._close_reading()
+
+    def wait(self, wakeup: int, deadline: float) -> list[int]:
+        """Wait for a signal or for the deadline, and copy meanwhile; returns what else can be read."""
+        seconds = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+        sinks = [self.writing] if self.met and self.writing is not None else []
+        reads = bool(sinks) and not self.pending and (not self.terminal or _in_foreground())
+        readable, writable, _ = select.select(
+            [wakeup, 0] if reads else [wakeup], sinks if self.pending else [], [], seconds
+        )
+        if reads and 0 in readable:
+            self._read()
+        if writable:
+            self._write()
+        return readable
+
+    def _read(self) -> None:
+        try:
+            self.pending = os.read(0, 1 << 16)
+        except OSError:
+            self.pending = b""  # the terminal is gone
+        if not self.pending:
+            self._close_writing()
+
+    def _write(self) -> None:
+        assert self.writing is not None
+        try:
+            self.pending = self.pending[os.write(self.writing, self.pending) :]
+        except BrokenPipeError:  # nobody reads any longer
+            self._close_writing()
+
+    def _close_reading(self) -> None:
+        if self.reading is not None:
+            os.close(self.reading)
+            self.reading = None
+
+    def _close_writing(self) -> None:
+        self.pending = b""
+        if self.writing is not None:
+            os.close(self.writing)
+            self.writing = None
+
+
+def _start(
+    line: list[str], interrupt: signal.Signals, meeting: str, stdin: int | None
+) -> subprocess.Popen[bytes]:
     """Start the launcher in a session of its own, told to end with this process.
 
-    A terminal cannot be read from another session, so what is typed is copied through a pipe; anything else
-    on stdin is simply inherited. This process has one thread, which is what makes preexec_fn safe.
+    This process has one thread, which is what makes preexec_fn safe.
     """
-    if sys.stdin is None:  # closed; whatever has descriptor 0 now is no input for rank 0
-        source: int | None = subprocess.DEVNULL
-    else:
-        source = subprocess.PIPE if os.isatty(0) else None
+    told = {"MPIFLOW_INTERRUPT": interrupt.name.removeprefix("SIG"), "MPIFLOW_FRONT": meeting}
     return subprocess.Popen(
         line,
-        stdin=source,
-        bufsize=0,
-        env={**os.environ, "MPIFLOW_INTERRUPT": interrupt.name.removeprefix("SIG")},
+        stdin=stdin,
+        env={**os.environ, **told},
         start_new_session=True,
         preexec_fn=functools.partial(die_with_parent, signal.SIGTERM, os.getpid()),
     )
 
 
 @contextlib.contextmanager
-def _signals_to_pipe() -> Iterator[int]:
-    """Have signals arrive as bytes in a pipe, whose reading end this gives.
+def _signals_to_pipe() -> Iterator[tuple[int, int]]:
+    """Have signals arrive as bytes in a pipe, whose two ends this gives.
 
     What was ignored stays ignored: nohup, and shells that start background jobs, mean it.
     """
@@ -165,7 +267,7 @@ def _signals_to_pipe() -> Iterator[int]:
     before = {number: signal.signal(number, _noted) for number in (*caught, *_WAKING)}
     wakeup_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
-        yield reading
+        yield reading, writing
     finally:
         signal.set_wakeup_fd(wakeup_before)
         for number, handler in before.items():
@@ -178,36 +280,9 @@ def _noted(number: int, frame: FrameType | None) -> None:
     """Do nothing: a handler has to be there for a signal to reach the pipe, where it is acted on."""
 
 
-def _wait(wakeup: int, child: subprocess.Popen[bytes], deadline: float) -> list[int]:
-    """Wait for a signal, for something typed that the launcher has room for, or for the deadline."""
-    seconds = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
-    sources = [wakeup]
-    if child.stdin is not None and not child.stdin.closed and _in_foreground():
-        if select.select([], [child.stdin], [], 0)[1]:
-            sources.append(0)
-        else:  # a full pipe: rank 0 does not read; look again soon
-            seconds = 0.1 if seconds is None else min(seconds, 0.1)
-    return select.select(sources, [], [], seconds)[0]
-
-
 def _in_foreground() -> bool:
     """Whether the terminal is this job's now; a background job that reads from it is stopped."""
     try:
         return os.tcgetpgrp(0) == os.getpgrp()
     except OSError:
         return False  # the terminal is gone
-
-
-def _copy_typed(pipe: IO[bytes]) -> None:
-    """Pass on what was typed to the launcher, and so to rank 0; the end of input closes the pipe."""
-    try:
-        typed = os.read(0, select.PIPE_BUF)
-    except OSError:
-        typed = b""  # the terminal is gone
-    try:
-        if typed:
-            pipe.write(typed)
-        else:
-            pipe.close()
-    except BrokenPipeError:
-        pipe.close()  # the launcher no longer listens

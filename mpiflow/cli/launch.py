@@ -391,7 +391,14 @@ def launch(command: Sequence[str], size: int | None = None) -> int:
         If nothing here can start ranks.
     """
     launcher, line = _prepare(command, size)
-    return attend(line, interrupt_signal(launcher))
+    return attend(line, interrupt_signal(launcher), nearby=_starts_here(launcher, os.environ))
+
+
+def _starts_here(launcher: Launcher, environ: Mapping[str, str]) -> bool:
+    """Whether rank 0 will run on this machine: an mpiexec that nobody has told of other hosts."""
+    elsewhere = "HYDRA_HOST_FILE" in environ or allocated_slots(environ) is not None
+    mpiexec = launcher.flavour in ("hydra", "openmpi", "intel", "mpiexec")
+    return sys.platform == "linux" and mpiexec and not elsewhere
 
 
 def launch_line(command: Sequence[str], size: int | None = None) -> list[str]:

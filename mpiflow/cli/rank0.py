@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -71,8 +72,28 @@ def run_rank0(
             _let_go(comm)
 
 
+def take_signals(interrupt: str) -> None:
+    """Take Ctrl-C as any script does, and SIGTERM as a request to leave.
+
+    Parameters
+    ----------
+    interrupt : str
+        The signal by which a ``python -m mpiflow -n 8`` in front of the launcher passes both on: launchers
+        have each their own way of misunderstanding SIGINT. "INT" where there is none in front.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _terminated)
+    if interrupt != "INT":
+        signal.signal(signal.Signals[f"SIG{interrupt}"], signal.default_int_handler)
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def run_alone(parsed: Arguments) -> int:
     """Run the script without MPI, on local runners."""
+    take_signals("INT")
     _set_options(parsed)
     _see_script(parsed)
     return run_script(parsed)
@@ -116,7 +137,7 @@ def run_script(parsed: Arguments) -> int:
         sys.excepthook(type(error), error, trace.tb_next if trace is not None else None)
         code = 1
     try:
-        loader.end_loaded()
+        loader.end_loaded(complain=code == 0)
     except KeyboardInterrupt:
         code = 130
     return code

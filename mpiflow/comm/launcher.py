@@ -9,6 +9,7 @@ Slurm allocation, for instance, ``SLURM_STEP_NUM_TASKS`` counts hydra's own prox
 
 from __future__ import annotations
 
+import os
 from collections import namedtuple
 
 TYPE_CHECKING = False  # typing's constant, without importing typing on every rank
@@ -69,7 +70,8 @@ SCRUBBED = (
     "SLURM_CPU_BIND",  # an srun in a task would bind its own tasks to this rank's cores
     "SLURM_MPI_TYPE",
     "SLURM_PMI",
-    "MPIFLOW_INTERRUPT",  # meant for the rank 0 of this launch, not for a farm started by a task
+    "MPIFLOW_INTERRUPT",  # these two are meant for the rank 0 of this launch, not for a farm started by a task
+    "MPIFLOW_FRONT",
 )
 
 
@@ -95,6 +97,32 @@ def said(environ: Mapping[str, str]) -> Launched | None:
         if size is None or rank < size:
             return Launched(name, rank, size)
     return None
+
+
+def meet_front(meeting: str) -> None:
+    """Rank 0: take over standard input, and say that signals are welcome from now on.
+
+    A ``python -m mpiflow -n 8`` that starts the launcher on this machine offers both by way of two pipes.
+    Standard input through a launcher is not to be had whole: hydra ends a job that has not read the first
+    64 KiB at once, and Open MPI 5 never tells the end of it. And a signal that comes before there is anyone
+    to take it would be lost, or kill the ranks and have the launcher talk about it.
+
+    Parameters
+    ----------
+    meeting : str
+        Value of ``MPIFLOW_FRONT``, from before `SCRUBBED` variables were taken out: host, process and the
+        descriptors of the pipes in it. Empty, or of another host: there is no one to meet.
+    """
+    host, _, place = meeting.partition(":")
+    if host != os.uname().nodename:
+        return
+    process, typed, ready = place.split(":")
+    standard_input = os.open(f"/proc/{process}/fd/{typed}", os.O_RDONLY)
+    os.dup2(standard_input, 0)
+    os.close(standard_input)
+    door = os.open(f"/proc/{process}/fd/{ready}", os.O_WRONLY)
+    os.write(door, b"\0")
+    os.close(door)
 
 
 def is_launcher_variable(name: str) -> bool:

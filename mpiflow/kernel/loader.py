@@ -45,6 +45,7 @@ def load(config: Config | None = None) -> DataFlowKernel:
         _loaded.cleanup()
     _loaded = DataFlowKernel(config)
     _by_itself = False
+    _end_at_exit()
     return _loaded
 
 
@@ -79,6 +80,7 @@ def for_a_call() -> DataFlowKernel:
             raise NoDataFlowKernelError("Must first load config")
         _loaded = DataFlowKernel()
         _by_itself = True
+        _end_at_exit()
     return _loaded
 
 
@@ -87,23 +89,30 @@ def loaded() -> DataFlowKernel | None:
     return _loaded
 
 
-def end_loaded() -> int:
-    """Clean up the loaded kernel, if there is one, at the end of the script; how many tasks are given up."""
+def end_loaded(complain: bool = True) -> None:
+    """Clean up the loaded kernel, if there is one, at the end of the script.
+
+    Parameters
+    ----------
+    complain : bool
+        Whether to say that tasks are given up: not to one who has pressed Ctrl-C.
+    """
     if _loaded is None or _loaded.cleanup_called:
-        return 0
+        return
     left = len(_loaded.tasks)
     _loaded.cleanup()
-    if left:
+    if left and complain:
         print(
             f"mpiflow: the script has ended, but {left:,} of its tasks have not; they are given up. "
             "Wait for them with mpiflow.wait_for_current_tasks().",
             file=sys.stderr,
         )
-    return left
 
 
-# Plain `python script.py` ends here; `python -m mpiflow` has ended it before.
-atexit.register(end_loaded)
+def _end_at_exit() -> None:
+    """Have a plain ``python script.py`` end its kernel; before the executors' own ends, thus registered after."""
+    atexit.unregister(end_loaded)
+    atexit.register(end_loaded)
 
 
 def wait_for_current_tasks() -> None:

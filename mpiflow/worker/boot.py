@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 
-from mpiflow.comm.launcher import said
+from mpiflow.comm.launcher import meet_front, said
 from mpiflow.worker import linux
 from mpiflow.worker.cpus import share_of_cores
 from mpiflow.worker.environment import forget_launcher
@@ -51,7 +51,7 @@ def start_rank(arguments: list[str]) -> int:
     size = _initialize(launched, _init_timeout(arguments))
     if launched is not None and (launched.size or 1) > 1 and size == 1:
         return _refuse(launched)
-    interrupt = os.environ.get("MPIFLOW_INTERRUPT", "INT")
+    interrupt, front = os.environ.get("MPIFLOW_INTERRUPT", "INT"), os.environ.get("MPIFLOW_FRONT", "")
     protection = _protection()
     forget_launcher()
     from mpiflow.comm import world
@@ -61,9 +61,10 @@ def start_rank(arguments: list[str]) -> int:
     comm = MPIComm(lambda rank: private if rank == 0 else shared)
     cores = share_of_cores(world.ranks_on_this_node())
     if comm.rank == 0:
-        from mpiflow.cli.rank0 import run_rank0
+        from mpiflow.cli.rank0 import run_rank0, take_signals
 
-        _interruptible(interrupt)
+        take_signals(interrupt)
+        meet_front(front)
         code = run_rank0(arguments, comm, zygote, launched, protection)
     else:
         code = _work(comm, zygote, cores)
@@ -120,21 +121,6 @@ def _refuse(launched: Launched) -> int:
             flush=True,
         )
     return WORLDS_OF_ONE
-
-
-def _interruptible(interrupt: str) -> None:
-    """Rank 0 takes Ctrl-C as any script does, and SIGTERM as a request to leave.
-
-    Open MPI's launcher turns an interrupt into a kill half a second later, so ours passes SIGUSR2 instead.
-    """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _terminated)
-    if interrupt == "USR2":
-        signal.signal(signal.SIGUSR2, signal.default_int_handler)
-
-
-def _terminated(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 def _work(comm: MPIComm, zygote: Zygote, cores: int) -> int:
