@@ -128,7 +128,13 @@ class PropagatedException(DataFlowException):
         super().__init__(dependent_exceptions_tids, task_id)
         self.dependent_exceptions_tids = dependent_exceptions_tids
         self.task_id = task_id
-        self.__cause__ = self._find_any_root_cause()[0]
+        first = dependent_exceptions_tids[0][0]
+        # its own cause is the root already: walking down from here would cost a chain of failures its square
+        self.__cause__ = first.__cause__ if isinstance(first, PropagatedException) else first
+
+    def __repr__(self) -> str:
+        # not the whole tree below it, as Exception's own would give
+        return f"{type(self).__name__}(task {self.task_id}, by way of {self.dependent_exceptions_tids[0][1]})"
 
     def __str__(self) -> str:
         _, sources = self._find_any_root_cause()
