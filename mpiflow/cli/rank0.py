@@ -133,8 +133,9 @@ def run_script(parsed: Arguments) -> int:
         code = 130
     except BaseException as error:
         trace = error.__traceback__
-        # The first frame is ours; a syntax error in the script has no other.
-        sys.excepthook(type(error), error, trace.tb_next if trace is not None else None)
+        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+            trace = trace.tb_next  # ours; a syntax error in the script has no others
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
         code = 1
     try:
         loader.end_loaded(complain=code == 0)

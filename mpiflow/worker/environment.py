@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 
 from mpiflow.comm.launcher import is_launcher_variable
 from mpiflow.worker import linux
@@ -17,7 +18,8 @@ from mpiflow.worker import linux
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from io import TextIOWrapper
+    from typing import Any, NoReturn
 
 #: Variables that tell numerical libraries how many threads to start.
 THREAD_COUNTS = (
@@ -66,6 +68,47 @@ def close_inherited(keep: set[int]) -> None:
                 os.close(fd)
             except OSError:
                 continue  # the one that listed the directory
+
+
+def leave_fork() -> NoReturn:
+    """End a process that a task has forked and that has come back out of the task: its parent has the answer."""
+    with suppress(AttributeError, ValueError, OSError):  # its streams are its own affair
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(0)
+
+
+class StandardStreams:
+    """Standard output and error as they were, put back after a task that closed or replaced them."""
+
+    def __init__(self) -> None:
+        self._saved = {fd: os.dup(fd) for fd in (1, 2)}
+        self._open()
+
+    def _open(self) -> None:
+        self._stdout = sys.stdout = sys.__stdout__ = self._stream(1)  # type: ignore[misc]
+        self._stderr = sys.stderr = sys.__stderr__ = self._stream(2)  # type: ignore[misc]
+
+    def _stream(self, fd: int) -> TextIOWrapper:
+        return open(fd, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+
+    def settle(self) -> None:
+        """Write out what is buffered, and put back what is not as it was."""
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            self._stdout.flush()
+            self._stderr.flush()
+        except (AttributeError, ValueError, OSError):  # None, closed, or its descriptor is
+            self.repair()
+        if sys.stdout is not self._stdout or sys.stderr is not self._stderr:
+            sys.stdout, sys.stderr = self._stdout, self._stderr
+
+    def repair(self) -> None:
+        """Put descriptors and streams back."""
+        for fd, saved in self._saved.items():
+            os.dup2(saved, fd)
+        self._open()
 
 
 class Surroundings:

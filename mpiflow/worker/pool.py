@@ -329,6 +329,10 @@ class RunnerPool:
                 if position > start:
                     self._results.append(data[start:position])
                 start = following
+            elif not tasks:  # nothing of it is wanted: some process of a task has got hold of the socket
+                if position > start:
+                    self._results.append(data[start:position])
+                start = following
             else:
                 answered = tasks.popleft()
                 runner.size -= answered.size

@@ -27,7 +27,6 @@ from mpiflow.worker.tasks import Functions, run_task
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined]
-    from io import TextIOWrapper
 
 #: Bytes asked of one recv. Twice as many would be mapped and unmapped by malloc each time.
 CHUNK = 64 * 1024
@@ -39,27 +38,17 @@ class _Output:
     """A runner's standard output and error: pipes to the worker."""
 
     def __init__(self) -> None:
-        self._saved = {fd: os.dup(fd) for fd in (1, 2)}
+        self._streams = environment.StandardStreams()
         self._count = bytearray(4)
-        sys.stdout = self._stream(1)
-        sys.stderr = self._stream(2)
-        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
-
-    def _stream(self, fd: int) -> TextIOWrapper:
-        return open(fd, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
 
     def settle(self) -> None:
-        """After a task: nothing buffered, nothing unread, and both streams open."""
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except (ValueError, OSError, AttributeError):  # closed, or replaced by something odd
-            self._repair()
+        """After a task: nothing buffered, nothing unread, and both streams as they were."""
+        self._streams.settle()
         for fd in (1, 2):
             try:
                 fcntl.ioctl(fd, termios.FIONREAD, self._count)
-            except OSError:
-                self._repair()
+            except OSError:  # the task has closed it, or put something else there
+                self._streams.repair()
             else:
                 if any(self._count):
                     self._let_it_be_taken(fd)
@@ -70,18 +59,13 @@ class _Output:
             time.sleep(0.00005)
             fcntl.ioctl(fd, termios.FIONREAD, self._count)
 
-    def _repair(self) -> None:
-        for fd, saved in self._saved.items():
-            os.dup2(saved, fd)
-        sys.stdout = self._stream(1)
-        sys.stderr = self._stream(2)
-
 
 def run(records: socket.socket, segments: socket.socket) -> None:
     """Run tasks until the worker closes the socket; does not return."""
     functions = Functions()
     output = _Output()
     surroundings = environment.Surroundings()
+    own = os.getpid()
     header, unpack = HEADER.size, HEADER.unpack_from
     partial = b""
     while True:
@@ -106,6 +90,8 @@ def run(records: socket.socket, segments: socket.socket) -> None:
             if walltime:
                 records.sendall(HEADER.pack(aid, tid, fid, 0, 0.0, STARTED, 0))
             outcome = run_task(functions, tid, fid, payload, attachments)
+            if os.getpid() != own:
+                environment.leave_fork()
             output.settle()
             surroundings.restore()
             for buffer in outcome.attachments:

@@ -20,7 +20,7 @@ from collections import deque
 from mpiflow.comm import wire
 from mpiflow.comm.wire import HEADER, records
 from mpiflow.worker import linux
-from mpiflow.worker.environment import thread_counts
+from mpiflow.worker.environment import StandardStreams, Surroundings, leave_fork, thread_counts
 from mpiflow.worker.pool import RunnerPool, Task
 from mpiflow.worker.tasks import Functions, run_task
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from mpiflow.comm import Comm
     from mpiflow.comm.segments import Segment
-    from mpiflow.worker.environment import Surroundings
     from mpiflow.worker.zygote import Zygote
 
 #: How long a worker looks without sleeping after the last event, in seconds.
@@ -67,7 +66,9 @@ class Worker:
         self._in_rank: deque[Task] = deque()
         self._results: list[bytes | memoryview] = []
         self._attachments: list[Buffer] = []
+        # Of tasks that run in this process; made with the first of them.
         self._surroundings: Surroundings | None = None
+        self._streams: StandardStreams | None = None
 
     def receive(self, head: bytearray, attachments: list[Segment]) -> None:
         """Take one message of rank 0."""
@@ -120,16 +121,13 @@ class Worker:
         until = time.perf_counter() + LOOK_EVERY
         while self._in_rank and time.perf_counter() < until:
             self._run_here(self._in_rank.popleft())
-        sys.stdout.flush()
-        sys.stderr.flush()
         return True
 
     def _run_here(self, task: Task) -> None:
         """Run a task in this process."""
-        if self._surroundings is None:
-            from mpiflow.worker.environment import Surroundings
-
-            self._surroundings = Surroundings()
+        if self._surroundings is None or self._streams is None:
+            self._surroundings, self._streams = Surroundings(), StandardStreams()
+            self._own = os.getpid()
         payload = task.record[HEADER.size :]
         beside = [segment.view for segment in task.attachments]
         if task.walltime:
@@ -139,7 +137,10 @@ class Worker:
                 outcome = run_task(self._functions, task.tid, task.fid, payload, beside)
         else:
             outcome = run_task(self._functions, task.tid, task.fid, payload, beside)
+        if os.getpid() != self._own:
+            leave_fork()
         self._surroundings.restore()
+        self._streams.settle()
         answer = HEADER.pack(
             task.aid,
             task.tid,
