@@ -16,7 +16,6 @@ from mpiflow.executors.fleet import Fleet, install
 from mpiflow.executors.local import local_fleet, runner_settings
 from mpiflow.executors.options import options
 from mpiflow.kernel import loader
-from mpiflow.kernel.dataflow import INTERNAL
 from mpiflow.monitor.console import Console
 
 if TYPE_CHECKING:
@@ -162,10 +161,14 @@ def _exit_code(code: object) -> int:
 
 
 def _join_threads() -> None:
-    """Wait for the script's own threads, as Python does before it exits."""
+    """Wait for the script's own threads, as Python does before it exits.
+
+    Those of `concurrent.futures` pools wait for work until Python itself tells them to end.
+    """
+    from concurrent.futures.thread import _threads_queues as pooled
+
     for thread in threading.enumerate():
-        ours = thread.name.startswith(INTERNAL)
-        if thread is not threading.current_thread() and not thread.daemon and not ours:
+        if thread is not threading.current_thread() and not thread.daemon and thread not in pooled:
             thread.join()
 
 

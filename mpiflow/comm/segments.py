@@ -80,6 +80,8 @@ def send_segment(channel: socket.socket, segment: Segment) -> None:
 def receive_segment(channel: socket.socket) -> Segment:
     """Take the next shared memory that was passed; it was sent before the record that needs it."""
     packet, fds, _, _ = socket.recv_fds(channel, _SIZE.size, 1)
+    for fd in fds:
+        os.set_inheritable(fd, False)  # received descriptors are, as no others in Python
     if not fds:
         raise EOFError("the other side of a segment channel has gone")
     (size,) = _SIZE.unpack(packet)

@@ -68,7 +68,7 @@ def start_rank(arguments: list[str]) -> int:
         code = run_rank0(arguments, comm, zygote, launched, protection)
     else:
         code = _work(comm, zygote, cores)
-    return _leave(code, comm.broken)
+    return _leave(comm, code)
 
 
 def _init_timeout(arguments: list[str]) -> float:
@@ -138,13 +138,15 @@ def _work(comm: MPIComm, zygote: Zygote, cores: int) -> int:
     return 0
 
 
-def _leave(code: int, broken: bool) -> int:
+def _leave(comm: MPIComm, code: int) -> int:
     """Say good-bye to MPI; the exit code."""
     from mpiflow.comm import world
 
     sys.stdout.flush()
     sys.stderr.flush()
-    if broken:
+    if comm.broken:
         os._exit(code)  # MPI_Finalize waits for every rank, and one of them is lost
     world.finalize()
+    if comm.rank > 0:
+        linux.exit_now(code)  # a thread that some task has left in this rank may not hold up the job
     return code

@@ -70,12 +70,18 @@ def close_inherited(keep: set[int]) -> None:
                 continue  # the one that listed the directory
 
 
-def leave_fork() -> NoReturn:
-    """End a process that a task has forked and that has come back out of the task: its parent has the answer."""
+def leave_fork(code: object) -> NoReturn:
+    """End a process that a task has forked and that has come back out of the task: its parent has the answer.
+
+    Parameters
+    ----------
+    code : object
+        As for ``sys.exit``.
+    """
     with suppress(AttributeError, ValueError, OSError):  # its streams are its own affair
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(0)
+    os._exit(code & 0xFF if isinstance(code, int) else int(code is not None))
 
 
 class StandardStreams:

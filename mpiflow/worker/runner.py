@@ -65,7 +65,6 @@ def run(records: socket.socket, segments: socket.socket) -> None:
     functions = Functions()
     output = _Output()
     surroundings = environment.Surroundings()
-    own = os.getpid()
     header, unpack = HEADER.size, HEADER.unpack_from
     partial = b""
     while True:
@@ -90,8 +89,6 @@ def run(records: socket.socket, segments: socket.socket) -> None:
             if walltime:
                 records.sendall(HEADER.pack(aid, tid, fid, 0, 0.0, STARTED, 0))
             outcome = run_task(functions, tid, fid, payload, attachments)
-            if os.getpid() != own:
-                environment.leave_fork()
             output.settle()
             surroundings.restore()
             for buffer in outcome.attachments:

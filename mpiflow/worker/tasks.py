@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from time import perf_counter
 
 from mpiflow.comm.pickling import pack, pack_failure, unpack
 from mpiflow.comm.wire import DONE, RAISED
 from mpiflow.errors import DeserializationError, SerializationError, TaskExited
 from mpiflow.worker import context
+from mpiflow.worker.environment import leave_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ class Functions:
     """The functions this process has been sent, unpickled when first called."""
 
     def __init__(self) -> None:
+        #: The process they are called in; a task may fork another, and come back in both.
+        self.pid = os.getpid()
         self._packed: dict[int, bytes] = {}
         self._loaded: dict[int, tuple[str, int, Callable[..., object]]] = {}
 
@@ -76,12 +80,16 @@ def run_task(
             what = f"its result of type {type(value).__name__} cannot be pickled"
             raise SerializationError(_words(tid, what, error)) from error
     except SystemExit as leaving:
+        if os.getpid() != functions.pid:
+            leave_fork(leaving.code)
         seconds = perf_counter() - started
         exited = TaskExited(_words(tid, f"called sys.exit({leaving.code!r})", None))
         packed = pack_failure(exited.with_traceback(leaving.__traceback__))
     except BaseException as error:  # KeyboardInterrupt too: a task must not take its worker with it
         seconds = perf_counter() - started
         packed = pack_failure(error)
+    if os.getpid() != functions.pid:
+        leave_fork(0 if kind == DONE else 1)
     context.task_id = -1
     if kind == RAISED:
         beside = []

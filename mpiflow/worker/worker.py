@@ -20,7 +20,7 @@ from collections import deque
 from mpiflow.comm import wire
 from mpiflow.comm.wire import HEADER, records
 from mpiflow.worker import linux
-from mpiflow.worker.environment import StandardStreams, Surroundings, leave_fork, thread_counts
+from mpiflow.worker.environment import StandardStreams, Surroundings, thread_counts
 from mpiflow.worker.pool import RunnerPool, Task
 from mpiflow.worker.tasks import Functions, run_task
 
@@ -127,7 +127,6 @@ class Worker:
         """Run a task in this process."""
         if self._surroundings is None or self._streams is None:
             self._surroundings, self._streams = Surroundings(), StandardStreams()
-            self._own = os.getpid()
         payload = task.record[HEADER.size :]
         beside = [segment.view for segment in task.attachments]
         if task.walltime:
@@ -137,8 +136,6 @@ class Worker:
                 outcome = run_task(self._functions, task.tid, task.fid, payload, beside)
         else:
             outcome = run_task(self._functions, task.tid, task.fid, payload, beside)
-        if os.getpid() != self._own:
-            leave_fork()
         self._surroundings.restore()
         self._streams.settle()
         answer = HEADER.pack(

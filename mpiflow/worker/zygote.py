@@ -182,6 +182,8 @@ def _request(control: socket.socket) -> tuple[bytes, list[int]]:
         packet, fds, _, _ = socket.recv_fds(control, 1 << 16, 4)
     except ConnectionResetError:  # it left without reading our last word
         return b"", []
+    for fd in fds:
+        os.set_inheritable(fd, False)  # received descriptors are, as no others in Python
     return packet, fds
 
 
