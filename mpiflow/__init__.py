@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mpiflow.apps.bulk import map
     from mpiflow.apps.decorators import bash_app, join_app, python_app
     from mpiflow.config import Config
+    from mpiflow.context import rng
     from mpiflow.data.files import File
     from mpiflow.data.futures import DataFuture
     from mpiflow.executors.mpi import MPIExecutor
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from mpiflow.kernel.loader import clear, dfk, load, superstep, wait_for_current_tasks
     from mpiflow.kernel.reserved import AUTO_LOGNAME
     from mpiflow.kernel.task import States
-    from mpiflow.worker.context import rng
 
 __version__ = "0.1.0"
 
@@ -48,7 +48,7 @@ _HOME = {
     "load": "mpiflow.kernel.loader",
     "map": "mpiflow.apps.bulk",
     "python_app": "mpiflow.apps.decorators",
-    "rng": "mpiflow.worker.context",
+    "rng": "mpiflow.context",
     "superstep": "mpiflow.kernel.loader",
     "wait_for_current_tasks": "mpiflow.kernel.loader",
 }

@@ -9,13 +9,13 @@ import sys
 def main() -> int:
     """Take the command line; returns the exit code.
 
-    A process that a launcher has started is a rank. It goes to `worker.boot` before anything else is
+    A process that a launcher has started is a rank. It goes to `cli.boot` before anything else is
     imported: on all ranks but one nothing else ever is.
     """
     from mpiflow.comm.launcher import said
 
     if said(os.environ) is not None:
-        from mpiflow.worker.boot import start_rank
+        from mpiflow.cli.boot import start_rank
 
         return start_rank(sys.argv[1:])
     from mpiflow.cli.main import main as command

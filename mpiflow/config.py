@@ -59,7 +59,7 @@ class Config:
         initialize_logging: bool = True,
         seed: int | None = None,
     ) -> None:
-        self.executors = list(executors) if executors is not None else None
+        self.executors = executors
         self.retries = retries
         self.retry_handler = retry_handler
         self.run_dir = run_dir
@@ -86,10 +86,14 @@ class Config:
 
     def _check_executors(self) -> None:
         labels: set[str] = set()
-        executors = self.executors
-        _legal("executors", executors, executors is None or len(executors) > 0, "at least one Executor")
-        for executor in executors or ():
-            _legal("executors", executor, isinstance(executor, Executor), "an iterable of Executor")
+        if self.executors is None:
+            return
+        legal = "an iterable of Executor"
+        _legal("executors", self.executors, isinstance(self.executors, Iterable), legal)
+        executors = self.executors = list(self.executors)
+        _legal("executors", executors, len(executors) > 0, "at least one Executor")
+        for executor in executors:
+            _legal("executors", executor, isinstance(executor, Executor), legal)
             if executor.label in labels:
                 raise ConfigurationError(f"Config: executors: two have the label {executor.label!r}")
             labels.add(executor.label)
@@ -98,7 +102,7 @@ class Config:
         """A checked copy with the defaults filled in, which is what a DataFlowKernel keeps."""
         self._check()
         own = copy.copy(self)
-        own.executors = list(self.places())
+        own.executors = self.places()
         if own.seed is None:
             own.seed = options.seed or 0
         return own
@@ -107,7 +111,7 @@ class Config:
         """The executors; the default one where none was named."""
         from mpiflow.executors.mpi import MPIExecutor
 
-        return self.executors if self.executors is not None else [MPIExecutor()]
+        return list(self.executors) if self.executors is not None else [MPIExecutor()]
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())

@@ -17,12 +17,12 @@ from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from mpiflow.apps.chunk import Chunk
 from mpiflow.comm.pickling import unpack_failure
 from mpiflow.kernel.app import App
 from mpiflow.kernel.dataflow import DataFlowKernel
 from mpiflow.kernel.futures import AppFuture
 from mpiflow.kernel.loader import for_a_call
-from mpiflow.worker.chunk import Chunk
 
 #: What a chunk should take, in seconds; far above the cost of a task, far below a person's patience.
 CHUNK_SECONDS = 0.010

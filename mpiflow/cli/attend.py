@@ -23,7 +23,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from mpiflow.worker.linux import die_with_parent
+from mpiflow.linux import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

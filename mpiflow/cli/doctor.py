@@ -10,8 +10,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import mpiflow
+from mpiflow import linux
 from mpiflow.comm import wire
-from mpiflow.worker import linux
 
 if TYPE_CHECKING:
     from mpiflow.cli.arguments import Arguments

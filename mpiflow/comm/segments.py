@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 
-from mpiflow.worker.linux import memory_file
+from mpiflow.linux import memory_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

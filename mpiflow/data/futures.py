@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from mpiflow.data.files import File
@@ -25,26 +25,38 @@ class DataFuture(Future[File]):
         if not isinstance(file, File):
             raise TypeError(f"DataFuture takes a File, not {type(file).__name__}: {file!r}")
         super().__init__()
-        self.parent = parent
+        #: The task's future; None once this one has its outcome.
+        self.parent: Future[Any] | None = parent
         self.file_obj = file
         self.tid = tid
         parent.add_done_callback(self._follow)
 
     def _follow(self, parent: Future[Any]) -> None:
         error = parent.exception()
-        if error is not None:
-            self.set_exception(error)
-        else:
-            self.set_result(self.file_obj)
+        try:
+            if error is not None:
+                self.set_exception(error)
+            else:
+                self.set_result(self.file_obj)
+        except InvalidStateError:
+            return  # somebody who waited has seen to it, see `_settle`
+        self.parent = None  # the two would hold each other, through the task
+
+    def _settle(self, timeout: float | None) -> None:
+        """Wait for the task, driving the farm; then follow it, should its callbacks be still to come."""
+        parent = self.parent
+        if parent is not None:
+            parent.exception(timeout)
+            self._follow(parent)
 
     def result(self, timeout: float | None = None) -> File:
         """The file; waits for its task, driving the farm."""
-        self.parent.exception(timeout)
+        self._settle(timeout)
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the task failed with, or None; waits like `result`."""
-        self.parent.exception(timeout)
+        self._settle(timeout)
         return super().exception(timeout)
 
     @property
@@ -59,7 +71,7 @@ class DataFuture(Future[File]):
 
     def running(self) -> bool:
         """Whether its task runs."""
-        return self.parent.running()
+        return self.parent is not None and self.parent.running()
 
     def cancel(self) -> bool:
         """Not offered, as in Parsl."""

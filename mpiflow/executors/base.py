@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mpiflow.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from mpiflow.kernel.task import Task
 
@@ -27,6 +29,12 @@ class Settings(NamedTuple):
     """
 
     seed: int
+
+
+def check_count(of: str, field: str, value: object) -> None:
+    """ConfigurationError, in the words of a Config's own, unless the value is a whole number from 1 up."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{of}: {field} is {value!r}; legal is a whole number from 1 up")
 
 
 class Executor(ABC):

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from mpiflow import linux
 from mpiflow.comm import wire
 from mpiflow.comm.wire import DONE, HEADER, OVERTIME
 from mpiflow.farm.farm import Attempt, Farm
-from mpiflow.worker import linux
 
 if TYPE_CHECKING:
     from mpiflow.comm import Comm

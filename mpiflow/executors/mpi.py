@@ -18,7 +18,7 @@ from mpiflow.errors import (
     SerializationError,
     WorkerLost,
 )
-from mpiflow.executors.base import Completion, Executor, Settings, Submission
+from mpiflow.executors.base import Completion, Executor, Settings, Submission, check_count
 from mpiflow.executors.fleet import Answer, Delivery, Fleet, installed
 from mpiflow.executors.options import options
 
@@ -53,10 +53,8 @@ class MPIExecutor(Executor):
             raise ConfigurationError(
                 f"MPIExecutor: isolation is {isolation!r}; legal are 'runner', 'rank' and 'task'"
             )
-        if runners_per_rank is not None and (not isinstance(runners_per_rank, int) or runners_per_rank < 1):
-            raise ConfigurationError(
-                f"MPIExecutor: runners_per_rank is {runners_per_rank!r}; legal is a whole number from 1 up"
-            )
+        if runners_per_rank is not None:
+            check_count("MPIExecutor", "runners_per_rank", runners_per_rank)
         self.label = label
         self.isolation = isolation
         self.runners_per_rank = runners_per_rank

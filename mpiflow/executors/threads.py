@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from queue import SimpleQueue
 
-from mpiflow.executors.base import Completion, Executor, Settings, Submission
+from mpiflow.executors.base import Completion, Executor, Settings, Submission, check_count
 
 
 class ThreadPoolExecutor(Executor):
@@ -27,6 +27,7 @@ class ThreadPoolExecutor(Executor):
     """
 
     def __init__(self, label: str = "threads", max_threads: int = 2, thread_name_prefix: str | None = None) -> None:
+        check_count("ThreadPoolExecutor", "max_threads", max_threads)
         self.label = label
         self.max_threads = self.slots = self.workers = max_threads
         self.thread_name_prefix = thread_name_prefix

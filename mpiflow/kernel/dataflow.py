@@ -34,7 +34,7 @@ from mpiflow.kernel.driver import Driver
 from mpiflow.kernel.futures import AppFuture
 from mpiflow.kernel.reserved import RESERVED, take_note
 from mpiflow.kernel.resolve import Resolver
-from mpiflow.kernel.task import FINAL_STATES, States, Task
+from mpiflow.kernel.task import FINAL_STATES, States, Task, in_words
 from mpiflow.monitor.progress import Counts, Progress
 from mpiflow.monitor.rundir import RunDirectory
 
@@ -64,7 +64,7 @@ class DataFlowKernel:
     executors : dict of str to Executor
         By label.
     tasks : dict of int to Task
-        Those that have not ended.
+        Those whose futures are not fulfilled.
     task_count : int
         Calls so far.
     run_dir : str
@@ -98,9 +98,15 @@ class DataFlowKernel:
 
     def _start_executors(self) -> None:
         internal = ThreadPoolExecutor(label=INTERNAL, max_threads=self.config.internal_tasks_max_threads)
-        for executor in (*self.config.places(), internal):
-            executor.start(Settings(seed=self.config.seed or 0))
-            self.executors[executor.label] = executor
+        try:
+            for executor in (*self.config.places(), internal):
+                executor.start(Settings(seed=self.config.seed or 0))
+                self.executors[executor.label] = executor
+        except BaseException:
+            for executor in self.executors.values():
+                executor.shutdown()
+            self._rundir.close()
+            raise
         self._labels = [label for label in self.executors if label != INTERNAL]
         # Those that have been given a task: looking at one costs an empty superstep a tenth of its time.
         self._in_use: list[Executor] = []
@@ -149,6 +155,12 @@ class DataFlowKernel:
         if self._blocks:
             self._send_block()  # waiting inside a superstep() for what it holds back would never end
         self.driver.wait(future, timeout)
+
+    def watch(self) -> None:
+        """Somebody is about to wait for a future in a function that is not ours."""
+        if self._blocks:
+            self._send_block()
+        self.driver.wake()
 
     def submit(
         self,
@@ -216,7 +228,7 @@ class DataFlowKernel:
         for task in ended:
             counts[task.state] += 1
             if task.state is not _exec_done:
-                self._rundir.log("%s failed: %r", task.words, task.error)
+                self._rundir.log("%s failed: %s", task.words, in_words(task.error))
         self._to_announce += ended
 
     def _dispatch(self) -> int:
@@ -272,6 +284,7 @@ class DataFlowKernel:
                 self.driver.defer(future)
                 callbacks = True
             del task.future  # the two hold each other, and would be left to the garbage collector
+            del self.tasks[task.id]
         return callbacks
 
     @property
@@ -332,7 +345,7 @@ class DataFlowKernel:
         finally:
             self._send_block()
             del self._blocks[thread]
-        self._wait_for([task for number, task in list(self.tasks.items()) if number >= first])
+        self._wait_for([task for task in list(self.tasks.values()) if task.id >= first])
 
     # --- the end ------------------------------------------------------------------------------------------
 
@@ -344,14 +357,14 @@ class DataFlowKernel:
         self.driver.close()
         for executor in self.executors.values():
             executor.shutdown()
+        self._announce()
         abandoned = list(self.tasks.values())
-        self.tasks.clear()
         for task in abandoned:
             task.error = TasksAbandoned(f"{task.words} had not ended when its DataFlowKernel was cleaned up")
             task.state = _failed
         self._commit(abandoned)
-        if self._announce():
-            self.driver.run_callbacks()
+        self._announce()
+        self.driver.run_callbacks()
         if self._progress is not None:
             self._progress.close()
         for state, number in self.ended_counts.items():

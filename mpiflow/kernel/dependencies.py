@@ -47,10 +47,11 @@ def with_values(
 
 def source_of(future: Future[Any], dfk: DataFlowKernel) -> Task | None:
     """The task of this kernel that fulfils a future, or None for a future from elsewhere."""
-    while isinstance(future, DataFuture):
-        future = future.parent
-    if isinstance(future, AppFuture) and future.task.dfk is dfk:
-        return future.task
+    source: Future[Any] | None = future
+    while isinstance(source, DataFuture):
+        source = source.parent
+    if isinstance(source, AppFuture) and source.task.dfk is dfk:
+        return source.task
     return None
 
 
@@ -85,7 +86,7 @@ def failures_among(futures: Iterable[Future[Any]], dfk: DataFlowKernel) -> list[
 
 
 def _origin(future: Future[Any], dfk: DataFlowKernel) -> str:
+    if isinstance(future, DataFuture):
+        return f"DataFuture from task {future.tid}"
     task = source_of(future, dfk)
-    if task is None:
-        return repr(future)
-    return f"DataFuture from task {task.id}" if isinstance(future, DataFuture) else f"task {task.id}"
+    return repr(future) if task is None else f"task {task.id}"

@@ -99,7 +99,11 @@ class Driver:
                     raise self.failure
                 if end is not None and time.monotonic() >= end:
                     return False
-                if self._lock.acquire(blocking=False):
+                if self._callbacks:
+                    self.run_callbacks()  # what we wait for may wait behind them, when this is one of them
+                elif self._closed:
+                    time.sleep(HELP_AFTER)  # the cleanup is about to fulfil what is left
+                elif self._lock.acquire(blocking=False):
                     self._drive(done, end)
                 elif self._helping:
                     if self._lock.acquire(timeout=LONGEST_QUIET):
@@ -110,8 +114,11 @@ class Driver:
             self._waiters.pop()
         return True
 
-    def _drive(self, done: Callable[[], bool], end: float | None) -> None:
-        """Take supersteps, the lock being held on entry; it is free again on return, whatever is raised."""
+    def _drive(self, done: Callable[[], bool], end: float | None, gives_way: bool = False) -> None:
+        """Take supersteps, the lock being held on entry; it is free again on return, whatever is raised.
+
+        The helper thread gives way to callers who wait, or would take a superstep.
+        """
         held = True
         quiet_since = time.perf_counter()
         try:
@@ -124,7 +131,7 @@ class Driver:
                     held = self._lock.acquire(blocking=False)
                     if not held:
                         return
-                if done() or self._closed or (self._helping and (self._waiters or self._nudged)):
+                if done() or self._closed or (gives_way and (self._waiters or self._nudged)):
                     return
                 if happened:
                     quiet_since = self._last
@@ -234,16 +241,15 @@ class Driver:
         return None
 
     def _drive_as_helper(self) -> None:
-        before = sys.getswitchinterval()
         self._helping = True
-        sys.setswitchinterval(SWITCH)
+        _switch_often(1)
         try:
-            self._drive(lambda: not self._unfinished() or bool(self._waiters), None)
+            self._drive(lambda: not self._unfinished(), None, gives_way=True)
             self.run_callbacks()
         except Exception as failure:
             self.failure = failure  # those who wait are told; nobody hears what a thread raises
         finally:
-            sys.setswitchinterval(before)
+            _switch_often(-1)
             self._helping = False
 
     def close(self) -> None:
@@ -252,3 +258,22 @@ class Driver:
         self._wake.set()
         if self._helper is not None and self._helper is not threading.current_thread():
             self._helper.join(timeout=5)
+        with self._lock:
+            return  # whoever was in the midst of a superstep has ended it
+
+
+_helping = 0  # helper threads that drive at this moment, of all kernels
+_interval = sys.getswitchinterval()  # the interpreter's own, before the first of them
+_helping_lock = threading.Lock()
+
+
+def _switch_often(change: int) -> None:
+    """Lower the switch interval while any helper thread drives; one more of them does, or one less."""
+    global _helping, _interval
+    with _helping_lock:
+        if _helping == 0:
+            _interval = sys.getswitchinterval()
+            sys.setswitchinterval(SWITCH)
+        _helping += change
+        if _helping == 0:
+            sys.setswitchinterval(_interval)

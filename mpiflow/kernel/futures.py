@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from concurrent.futures._base import FINISHED, PENDING
+from concurrent.futures._base import FINISHED, LOGGER, PENDING
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class AppFuture(Future[Any]):
                 condition = self._made = threading.Condition()
                 self._waiting: list[Any] = []
         if self._state is not FINISHED:
-            self.task.dfk.driver.wake()
+            self.task.dfk.watch()
         return condition
 
     @property
@@ -159,7 +159,10 @@ class AppFuture(Future[Any]):
         if waits:
             self.task.dfk.driver.wake()
         else:
-            fn(self)
+            try:
+                fn(self)
+            except Exception:  # as the stdlib's futures do, whether they are done already or not
+                LOGGER.exception("exception calling callback for %r", self)
 
     @property
     def tid(self) -> int:

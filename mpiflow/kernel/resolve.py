@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mpiflow.errors import DependencyError, JoinError, TaskExited
 from mpiflow.kernel.dependencies import failures_among, source_of, value_of
 from mpiflow.kernel.graph import TaskGraph
-from mpiflow.kernel.task import States, Task
+from mpiflow.kernel.task import FINAL_STATES, States, Task, in_words
 
 if TYPE_CHECKING:
     from mpiflow.executors.base import Completion
@@ -36,7 +36,7 @@ class Resolver:
     Parameters
     ----------
     dfk : DataFlowKernel
-        Its ``tasks`` lose those that have ended.
+        Whose tasks they are.
     ready : deque of Task
         Gets those that may run, for the first time or again.
     """
@@ -49,7 +49,8 @@ class Resolver:
         self._retry_handler: Callable[..., float] | None = dfk.config.retry_handler
         self.retry_count = 0
         # Guards the graph and the states of tasks against calls from other threads.
-        self._lock = threading.Lock()
+        # A retry handler is called with it held, and may itself call apps.
+        self._lock = threading.RLock()
         self._graph = TaskGraph()
         self._outside_keys = count(-1, -1)
         self._outside_done: deque[int] = deque()
@@ -61,7 +62,7 @@ class Resolver:
         unmet, outside = self._unmet(task.depends)
         with self._lock:
             # Looked at again under the lock: a source may have ended since, and would not settle us.
-            unmet = [key for key in unmet if key < 0 or key in self._tasks]
+            unmet = [key for key in unmet if key < 0 or self._pending(key)]
             if unmet:
                 self._graph.add(task.id, unmet)
             else:
@@ -78,9 +79,13 @@ class Resolver:
                 if not future.done():
                     outside.append((future, next(self._outside_keys)))
                     unmet.append(outside[-1][1])
-            elif source.id in self._tasks:
+            elif source.state not in FINAL_STATES:
                 unmet.append(source.id)
         return unmet, outside
+
+    def _pending(self, number: int) -> bool:
+        task = self._tasks.get(number)
+        return task is not None and task.state not in FINAL_STATES
 
     def _follow(self, outside: list[tuple[Future[Any], int]]) -> None:
         for future, key in outside:
@@ -112,7 +117,6 @@ class Resolver:
             # One loop, not a recursion: a failure may run through ten thousand dependants.
             while waiting:
                 task = waiting.popleft()
-                del self._tasks[task.id]
                 ended.append(task)
                 for number in self._graph.settle(task.id):
                     self._unblock(self._tasks[number], waiting)
@@ -137,11 +141,11 @@ class Resolver:
             exited = TaskExited(f"{task.words} called sys.exit({error.code!r})")
             exited.__cause__ = error
             error = exited
-        task.fail_history = [*getattr(task, "fail_history", ()), repr(error)]
+        task.fail_history = [*getattr(task, "fail_history", ()), in_words(error)]
         cost = 1.0
         if self._retry_handler is not None:
             try:
-                cost = self._retry_handler(error, task.as_record())
+                cost = float(self._retry_handler(error, task.as_record()))
             except Exception as own:  # the handler's own failure ends the task, and is what the user sees
                 own.__cause__ = error
                 error, cost = own, float("inf")
@@ -159,7 +163,7 @@ class Resolver:
         """The body of a join_app has returned: its task now waits for the futures it returned."""
         futures = [body] if isinstance(body, Future) else body
         if not isinstance(futures, list) or not all(isinstance(future, Future) for future in futures):
-            words = f"join_app body must return a Future or list of Futures, got {body!r} of type {type(body)}"
+            words = f"join_app body must return a Future or list of Futures, got {in_words(body)} of type {type(body)}"
             self._fail_try(task, TypeError(words), ended)
             return
         task.value = body

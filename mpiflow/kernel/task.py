@@ -31,6 +31,14 @@ class States(IntEnum):
 FINAL_STATES = frozenset({States.exec_done, States.memo_done, States.failed, States.dep_fail})
 
 
+def in_words(value: object) -> str:
+    """A value's repr; its type's name when even that fails, as in classes of users it may."""
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+
+
 class Task:
     """One call of an app, from the call to its last try.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TextIO
 
 #: Lines a second from all tasks together; a person reads fewer.
 MOST_LINES = 200
@@ -39,12 +40,11 @@ class Console:
         lines = text.decode("utf-8", "backslashreplace").splitlines()
         room = max(0, MOST_LINES - self._shown)
         for line in lines[:room]:
-            print(prefix + line, file=target)
+            _write(target, prefix + line)
         self._shown += min(len(lines), room)
         self._left_out += max(0, len(lines) - room)
         if left_out:
-            print(f"{prefix}… and {left_out:,} bytes more that are not shown", file=target)
-        target.flush()
+            _write(target, f"{prefix}… and {left_out:,} bytes more that are not shown")
 
     def _new_second(self) -> None:
         second = int(time.monotonic())
@@ -57,5 +57,17 @@ class Console:
         """Say how many lines have not been shown."""
         if self._left_out:
             words = f"mpiflow: {self._left_out:,} lines printed by tasks are not shown (over {MOST_LINES} a second)"
-            print(words, file=sys.stderr, flush=True)
+            _write(sys.stderr, words)
             self._left_out = 0
+
+
+def _write(stream: TextIO | None, line: str) -> None:
+    """Write a line, as far as the stream can show it. What tasks print may be lost; the run goes on."""
+    if stream is None:
+        return
+    try:
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        stream.flush()
+    except (OSError, ValueError):  # a broken pipe, or closed: the script has done that, and knows
+        return

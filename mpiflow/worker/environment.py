@@ -12,8 +12,8 @@ import signal
 import sys
 from contextlib import suppress
 
+from mpiflow import linux
 from mpiflow.comm.launcher import is_launcher_variable
-from mpiflow.worker import linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from collections import deque
 
 from mpiflow.comm.segments import receive_segment, send_segment
 from mpiflow.comm.wire import DIED, HEADER, OVERTIME, STARTED, TASK_FORK
-from mpiflow.worker.linux import Watch
+from mpiflow.linux import Watch
 from mpiflow.worker.output import Output
 from mpiflow.worker.zygote import Ended
 

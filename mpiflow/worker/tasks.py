@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from time import perf_counter
 
+from mpiflow import context
 from mpiflow.comm.pickling import pack, pack_failure, unpack
 from mpiflow.comm.wire import DONE, RAISED
 from mpiflow.errors import DeserializationError, SerializationError, TaskExited
-from mpiflow.worker import context
 from mpiflow.worker.environment import leave_fork
 
 TYPE_CHECKING = False

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 from contextlib import contextmanager
 
+from mpiflow import context
 from mpiflow.errors import AppTimeout
-from mpiflow.worker import context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

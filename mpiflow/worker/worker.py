@@ -17,9 +17,9 @@ import sys
 import time
 from collections import deque
 
+from mpiflow import linux
 from mpiflow.comm import wire
 from mpiflow.comm.wire import HEADER, records
-from mpiflow.worker import linux
 from mpiflow.worker.environment import StandardStreams, Surroundings, thread_counts
 from mpiflow.worker.pool import RunnerPool, Task
 from mpiflow.worker.tasks import Functions, run_task
@@ -72,14 +72,14 @@ class Worker:
 
     def receive(self, head: bytearray, attachments: list[Segment]) -> None:
         """Take one message of rank 0."""
-        self._unacknowledged += 1
-        taken = 0
+        taken = tasks = 0
         pool = self.pool
         view = memoryview(head)
         for aid, tid, fid, walltime, kind, more, start, end in records(head):
             if kind == wire.TASK or kind == wire.TASK_FORK or kind == wire.TASK_RANK:
                 beside = attachments[taken : taken + more]
                 taken += more
+                tasks += 1
                 task = Task(aid, tid, fid, walltime, kind, view[start - HEADER.size : end], beside)
                 if kind == wire.TASK_RANK:
                     self._in_rank.append(task)
@@ -96,6 +96,7 @@ class Worker:
                 self._pinged = True
             elif kind == wire.QUIT:
                 self.quitting = True
+        self._unacknowledged += tasks > 0
 
     def _configure(self, settings: dict[str, object]) -> None:
         size = settings["runners"]
@@ -166,7 +167,7 @@ class Worker:
             results = self._results + results
             self._results, self._attachments = [], []
         attachments = attachments + [segment.view for segment in segments]
-        if self._unacknowledged and (results or acknowledge or self._pinged):
+        if self._pinged or (self._unacknowledged and (results or acknowledge)):
             results.insert(0, wire.record(wire.ACK, aid=self._unacknowledged))
             self._unacknowledged = 0
             self._pinged = False

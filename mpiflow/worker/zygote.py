@@ -30,7 +30,8 @@ import struct
 import sys
 import time
 
-from mpiflow.worker import environment, linux
+from mpiflow import linux
+from mpiflow.worker import environment
 from mpiflow.worker.runner import start  # here, so that a runner finds it loaded
 
 TYPE_CHECKING = False

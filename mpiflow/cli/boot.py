@@ -17,8 +17,8 @@ import os
 import signal
 import sys
 
+from mpiflow import linux
 from mpiflow.comm.launcher import meet_front, said
-from mpiflow.worker import linux
 from mpiflow.worker.cpus import share_of_cores
 from mpiflow.worker.environment import forget_launcher
 from mpiflow.worker.zygote import Zygote, fork_zygote

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from mpiflow import context
 from mpiflow.comm.pickling import pack_failure
-from mpiflow.worker import context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
