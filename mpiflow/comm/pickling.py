@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Buffer, Callable, Sequence  # type: ignore[attr-defined]
     from typing import Any
 
+#: Buffers of one object that travel beside its pickle. Each is a descriptor on its way through a socket and in
+#: every process that has it, and the system allows some hundreds; the rest is copied into the pickle.
+MOST_BUFFERS = 64
+
 _loads = pickle.loads
 _dumps = pickle.dumps
 
@@ -72,7 +76,7 @@ def _pack_again(value: object, attachments: list[Buffer], before: int) -> bytes:
 
     def beside(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
-        if raw.nbytes < INLINE:
+        if raw.nbytes < INLINE or len(attachments) - before >= MOST_BUFFERS:
             return True
         attachments.append(raw)
         return False
@@ -198,7 +202,10 @@ def unpack_failure(payload: memoryview | bytes, task: str) -> BaseException:
         if data is None:
             break
         try:
-            links.append(_loads(data))
+            link = _loads(data)
+            if not isinstance(link, BaseException):
+                raise TypeError(f"it unpickles to {type(link).__name__}")
+            links.append(link)
         except Exception as error:  # its __init__ wants other arguments, its module is not here, ...
             reason = f"{type(error).__name__}: {error}"
             break

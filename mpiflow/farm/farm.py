@@ -22,7 +22,7 @@ result of an attempt the farm no longer knows is late, and is dropped.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -118,9 +118,10 @@ class Farm(Generic[T]):
         self._ready: deque[Attempt[T]] = deque()
         self._seconds: dict[int, float] = {}
         # Workers that a plan has to look at: those with a free slot, and those with credit but no free slot.
-        # Dicts for their order: the one that has waited longest comes first.
-        self._free: dict[int, _Worker[T]] = {}
-        self._roomy: dict[int, _Worker[T]] = {}
+        # Ordered: the one that has waited longest comes first. Not plain dicts: finding the front of one
+        # takes a scan over all that was taken from there before.
+        self._free: OrderedDict[int, _Worker[T]] = OrderedDict()
+        self._roomy: OrderedDict[int, _Worker[T]] = OrderedDict()
 
     # --- events -------------------------------------------------------------------------------------------
 
@@ -205,15 +206,16 @@ class Farm(Generic[T]):
 
     def _give_one(self) -> Bulk[T]:
         """The plan for a single attempt and a free slot: what a script does that calls and waits, by turns."""
-        number, known = next(iter(self._free.items()))
+        number, known = self._free.popitem(last=False)
         bulk: Bulk[T] = Bulk(number, [], [])
         self._give(known, bulk, 1, slots_only=True)
         known.unacknowledged += 1
-        self._free.pop(number)
         self._queue(known)
         return bulk
 
-    def _fill(self, queue: dict[int, _Worker[T]], bulks: dict[int, Bulk[T]], slots_only: bool) -> None:
+    def _fill(
+        self, queue: OrderedDict[int, _Worker[T]], bulks: dict[int, Bulk[T]], slots_only: bool
+    ) -> None:
         """Rounds over the workers of a queue, each taking its share, until nothing is ready or nobody has room."""
         ready = self._ready
         while ready and queue:
@@ -222,8 +224,7 @@ class Farm(Generic[T]):
             while ready and queue:
                 if not slots_only and self._seconds.get(ready[0].fid, UNKNOWN) > PREFETCH_UP_TO:
                     return  # a long task waits here, where every worker can have it
-                number = next(iter(queue))
-                known = queue.pop(number)
+                number, known = queue.popitem(last=False)
                 share = -(-len(ready) // waiting)
                 waiting -= 1
                 if slots_only:

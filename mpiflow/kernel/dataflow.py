@@ -141,6 +141,8 @@ class DataFlowKernel:
             take_note(task, self.run_dir)
         depends = futures_in(args, task.kwargs)
         self.tasks[task.id] = task
+        if self.cleanup_called and self.tasks.pop(task.id, None) is not None:  # by another thread, just now
+            raise NoDataFlowKernelError("Cannot submit to a DFK that has been cleaned up")
         self.task_count += 1
         if depends:
             task.depends = depends
@@ -284,7 +286,7 @@ class DataFlowKernel:
                 self.driver.defer(future)
                 callbacks = True
             del task.future  # the two hold each other, and would be left to the garbage collector
-            del self.tasks[task.id]
+            self.tasks.pop(task.id, None)
         return callbacks
 
     @property

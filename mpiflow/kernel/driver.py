@@ -145,10 +145,13 @@ class Driver:
 
     def _step(self) -> tuple[bool, bool]:
         """One superstep, the lock being held; whether anything happened, and whether callbacks are to be run."""
+        if self._closed:
+            return False, False
         try:
             happened = self._superstep()
             self._last = time.perf_counter()
-            return happened, self._announce()
+            # or those that a nudge has left
+            return happened, self._announce() or bool(self._callbacks)
         except BaseException as failure:
             # An executor that fails, or Ctrl-C in the midst of it: what was in hand is lost, and waiting for
             # it would never end. So every wait from now on raises this.

@@ -41,6 +41,7 @@ class RunDirectory:
             self.path = _next_free(os.path.abspath(parent))
         self._handler = logging.FileHandler(os.path.join(self.path, "mpiflow.log"))
         self._handler.setFormatter(logging.Formatter(_FORMAT))
+        self._handler.addFilter(lambda record: getattr(record, "run", self.path) == self.path)
         logger.addHandler(self._handler)
         logger.setLevel(logging.DEBUG)
         logger.propagate = False  # the log is a file's; a script's own logging is not to be flooded
@@ -50,7 +51,7 @@ class RunDirectory:
     def log(self, words: str, *values: object) -> None:
         """Write a line."""
         if self._handler is not None:
-            logger.info(words, *values)
+            logger.info(words, *values, extra={"run": self.path})
 
     def close(self) -> None:
         """End the log."""

@@ -89,6 +89,14 @@ class StandardStreams:
 
     def __init__(self) -> None:
         self._saved = {fd: os.dup(fd) for fd in (1, 2)}
+        self._redirected = False
+        dup2 = self._dup2 = os.dup2
+
+        def marked(fd: int, fd2: int, inheritable: bool = True) -> int:
+            self._redirected = self._redirected or fd2 in (1, 2)
+            return dup2(fd, fd2, inheritable)
+
+        os.dup2 = marked
         self._open()
 
     def _open(self) -> None:
@@ -96,7 +104,9 @@ class StandardStreams:
         self._stderr = sys.stderr = sys.__stderr__ = self._stream(2)  # type: ignore[misc]
 
     def _stream(self, fd: int) -> TextIOWrapper:
-        return open(fd, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+        # standard error by lines, as everywhere: the last words of a task that dies must not be in a buffer
+        lines = 1 if fd == 2 else -1
+        return open(fd, "w", lines, encoding="utf-8", errors="backslashreplace", closefd=False)
 
     def settle(self) -> None:
         """Write out what is buffered, and put back what is not as it was."""
@@ -105,7 +115,10 @@ class StandardStreams:
             sys.stderr.flush()
             self._stdout.flush()
             self._stderr.flush()
-        except (AttributeError, ValueError, OSError):  # None, closed, or its descriptor is
+        except Exception:  # None, closed, or its descriptor is, or something odd in its place
+            self.repair()
+        if self._redirected:
+            self._redirected = False
             self.repair()
         if sys.stdout is not self._stdout or sys.stderr is not self._stderr:
             sys.stdout, sys.stderr = self._stdout, self._stderr
@@ -113,7 +126,7 @@ class StandardStreams:
     def repair(self) -> None:
         """Put descriptors and streams back."""
         for fd, saved in self._saved.items():
-            os.dup2(saved, fd)
+            self._dup2(saved, fd)
         self._open()
 
 

@@ -59,15 +59,35 @@ class Task:
         self.kind = kind
         self.record = record
         self.attachments = attachments
+        #: Bytes that a runner has to take for it.
         self.size = len(record) + sum([len(segment) for segment in attachments]) if attachments else len(record)
+
+    def close(self) -> None:
+        """Give back the descriptors of its attachments."""
+        for segment in self.attachments:
+            segment.close()
 
 
 class Runner:
     """The pool's end of one runner."""
 
     __slots__ = (
-        "_last", "channels", "deadline", "dropped", "functions", "outgoing", "output", "overtime",
-        "partial", "pid", "records", "segments", "single_use", "size", "tasks",
+        "_last",
+        "channels",
+        "deadline",
+        "dropped",
+        "functions",
+        "needed",
+        "outgoing",
+        "output",
+        "overtime",
+        "partial",
+        "pid",
+        "records",
+        "segments",
+        "single_use",
+        "size",
+        "tasks",
     )  # fmt: skip
 
     def __init__(self, single_use: bool) -> None:
@@ -87,9 +107,12 @@ class Runner:
         #: Bytes its socket had no room for.
         self.outgoing: list[memoryview | bytes] = []
         #: The beginning of a record whose end has not arrived.
-        self.partial = b""
+        self.partial = bytearray()
+        #: Bytes it has when it is whole, 0 as long as that is not known.
+        self.needed = 0
         self.deadline = 0.0
-        self.overtime = False
+        #: The task it is killed for.
+        self.overtime: Task | None = None
         self.dropped = False
 
     @property
@@ -153,6 +176,9 @@ class RunnerPool:
 
     def drop(self, aids: set[int]) -> None:
         """Forget tasks that nobody wants any more; what runs one of them is killed."""
+        for task in self._queue:
+            if task.aid in aids:
+                task.close()
         self._queue = deque(task for task in self._queue if task.aid not in aids)
         for runner in self._runners:
             if runner.tasks and runner.tasks[0].aid in aids:
@@ -311,7 +337,12 @@ class RunnerPool:
         if not data:
             self._unwatch(fd)  # its end; how it ended is the zygote's to say
             return False
-        self._take_records(runner, runner.partial + data if runner.partial else data)
+        if runner.partial:
+            runner.partial += data
+            if len(runner.partial) < runner.needed:
+                return True  # a long one: joined once, not anew with each piece of it
+            data = bytes(runner.partial)
+        self._take_records(runner, data)
         return True
 
     def _take_records(self, runner: Runner, data: bytes) -> None:
@@ -347,7 +378,8 @@ class RunnerPool:
             position = following
         if position > start:
             self._results.append(data[start:position])
-        runner.partial = data[position:]
+        runner.partial = bytearray(data[position:])
+        runner.needed = header + unpack(data, position)[3] if position + header <= end else 0
         if runner.single_use and not tasks:
             runner.records.shutdown(socket.SHUT_WR)  # it reads the end, and leaves
 
@@ -371,7 +403,7 @@ class RunnerPool:
         now = time.monotonic()
         for runner in self._runners:
             if runner.deadline and now >= runner.deadline and runner.pid:
-                runner.overtime = True
+                runner.overtime = runner.tasks[0]
                 runner.deadline = 0.0
                 self._kill(runner)
 
@@ -408,8 +440,13 @@ class RunnerPool:
         self._kill(runner)  # its group: what the task left running
         for fd in (runner.records.fileno(), *runner.output.watched):
             self._unwatch(fd)
-        if runner.tasks and not runner.dropped:
+        # One that is killed for a task may have ended it meanwhile: then the next one has done nothing wrong.
+        innocent = runner.overtime is not None and runner.tasks and runner.tasks[0] is not runner.overtime
+        if runner.tasks and not runner.dropped and not innocent:
             self._charge(runner.tasks.popleft(), runner, ended)
+        for task in runner.tasks:
+            if not task.aid:
+                task.close()
         self._queue.extendleft(task for task in reversed(runner.tasks) if task.aid)
         runner.close()
 

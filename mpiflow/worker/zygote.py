@@ -137,6 +137,7 @@ def exec_zygote() -> Zygote:
     command = [sys.executable, "-m", "mpiflow.worker.zygote", str(theirs.fileno())]
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
     theirs.close()
+    process.returncode = 0  # waited for by `Zygote.close`, so that subprocess need not
     return Zygote(ours, process.pid)
 
 
