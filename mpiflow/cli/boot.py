@@ -47,6 +47,9 @@ def start_rank(arguments: list[str]) -> int:
     launched = said(os.environ)
     for number in PASSED_ON:
         signal.signal(number, signal.SIG_IGN)
+    if launched is not None and launched.name.startswith("Open MPI"):
+        # Its daemon, once killed, leaves the ranks behind for good; hydra's and srun's take theirs along.
+        linux.die_with_parent(signal.SIGKILL, os.getppid())
     zygote = fork_zygote()
     size = _initialize(launched, _init_timeout(arguments))
     if launched is not None and (launched.size or 1) > 1 and size == 1:

@@ -16,6 +16,7 @@ from mpiflow.executors.fleet import Fleet, install
 from mpiflow.executors.local import local_fleet, runner_settings
 from mpiflow.executors.options import options
 from mpiflow.kernel import loader
+from mpiflow.kernel.driver import on_interrupt
 from mpiflow.monitor.console import Console
 
 if TYPE_CHECKING:
@@ -80,10 +81,10 @@ def take_signals(interrupt: str) -> None:
         The signal by which a ``python -m mpiflow -n 8`` in front of the launcher passes both on: launchers
         have each their own way of misunderstanding SIGINT. "INT" where there is none in front.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, on_interrupt)
     signal.signal(signal.SIGTERM, _terminated)
     if interrupt != "INT":
-        signal.signal(signal.Signals[f"SIG{interrupt}"], signal.default_int_handler)
+        signal.signal(signal.Signals[f"SIG{interrupt}"], on_interrupt)
 
 
 def _terminated(number: int, frame: object) -> None:

@@ -18,6 +18,7 @@ to be run lie in one queue, which such a nested wait empties too.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -37,6 +38,8 @@ QUIET_AFTER, LONGEST_QUIET = 0.5, 0.005
 HELP_AFTER = 0.001
 #: Without anything to do for so long it rests until it is woken, in seconds.
 REST_AFTER = 0.050
+#: Callbacks that wait inside one another, at most.
+DEEPEST = 10
 #: The interpreter's switch interval while the helper thread drives, in seconds.
 SWITCH = 0.0005
 
@@ -73,6 +76,7 @@ class Driver:
         self._waiters: list[None] = []
         self._helping = False
         self._callbacks: deque[Any] = deque()
+        self._depths: dict[int, int] = {}  # callbacks under way, one inside the other, by thread
         self._last = 0.0  # when the last superstep was taken
         self._wake = threading.Event()
         self._closed = False
@@ -99,7 +103,7 @@ class Driver:
                     raise self.failure
                 if end is not None and time.monotonic() >= end:
                     return False
-                if self._callbacks:
+                if self._callbacks and self._may_call_back():
                     self.run_callbacks()  # what we wait for may wait behind them, when this is one of them
                 elif self._closed:
                     time.sleep(HELP_AFTER)  # the cleanup is about to fulfil what is left
@@ -124,7 +128,7 @@ class Driver:
         try:
             while True:
                 happened, callbacks = self._step()
-                if callbacks:
+                if callbacks and self._may_call_back():
                     self._lock.release()
                     held = False
                     self.run_callbacks()
@@ -147,16 +151,21 @@ class Driver:
         """One superstep, the lock being held; whether anything happened, and whether callbacks are to be run."""
         if self._closed:
             return False, False
+        _hold_interrupts(True)
         try:
             happened = self._superstep()
             self._last = time.perf_counter()
             # or those that a nudge has left
-            return happened, self._announce() or bool(self._callbacks)
+            callbacks = self._announce() or bool(self._callbacks)
         except BaseException as failure:
-            # An executor that fails, or Ctrl-C in the midst of it: what was in hand is lost, and waiting for
-            # it would never end. So every wait from now on raises this.
+            # An executor that fails: what was in hand is lost, and waiting for it would never end. So every
+            # wait from now on raises this.
             self.failure = failure
             raise
+        finally:
+            _hold_interrupts(False)
+        _raise_interrupt()
+        return happened, callbacks
 
     def _pause(self, quiet: float) -> None:
         if quiet < SPIN:
@@ -173,12 +182,23 @@ class Driver:
 
     def run_callbacks(self) -> None:
         """Call what futures were given to call; outside the lock."""
-        while self._callbacks:
-            try:
-                future = self._callbacks.popleft()
-            except IndexError:
-                return  # another thread took the last one
-            future.run_callbacks()
+        thread = threading.get_ident()
+        self._depths[thread] = self._depths.get(thread, 0) + 1
+        try:
+            while self._callbacks:
+                try:
+                    future = self._callbacks.popleft()
+                except IndexError:
+                    return  # another thread took the last one
+                future.run_callbacks()
+        finally:
+            self._depths[thread] -= 1
+            if not self._depths[thread]:
+                del self._depths[thread]
+
+    def _may_call_back(self) -> bool:
+        """Whether this thread may run callbacks: each that waits runs those behind it, one on top of the other."""
+        return self._depths.get(threading.get_ident(), 0) < DEEPEST
 
     # --- from inside a call -------------------------------------------------------------------------------
 
@@ -213,6 +233,8 @@ class Driver:
 
     def start(self) -> None:
         """Start the helper thread."""
+        if threading.get_ident() == _main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, on_interrupt)
         self._helper = threading.Thread(target=self._help, name="mpiflow-helper", daemon=True)
         self._helper.start()
 
@@ -280,3 +302,32 @@ def _switch_often(change: int) -> None:
         _helping += change
         if _helping == 0:
             sys.setswitchinterval(_interval)
+
+
+# Ctrl-C in the midst of a superstep would lose what is in hand, and a script may catch it and wait again. So it
+# is held back until the superstep is over. Signals come to the main thread alone.
+_main = threading.main_thread().ident
+_held = False
+_interrupted = False
+
+
+def on_interrupt(number: int, frame: object) -> None:
+    """What Python does on SIGINT, but never inside a superstep."""
+    global _interrupted
+    if _held:
+        _interrupted = True
+    else:
+        raise KeyboardInterrupt
+
+
+def _hold_interrupts(hold: bool) -> None:
+    global _held
+    if threading.get_ident() == _main:
+        _held = hold
+
+
+def _raise_interrupt() -> None:
+    global _interrupted
+    if _interrupted and threading.get_ident() == _main:
+        _interrupted = False
+        raise KeyboardInterrupt

@@ -1,0 +1,48 @@
+"""The example scripts: each prints what is right and ends with 0."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from launching import Form, Jobs
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+pytestmark = [
+    pytest.mark.timeout(90),
+    pytest.mark.usefixtures("launcher"),
+    pytest.mark.skipif(not EXAMPLES.is_dir(), reason="examples are not beside the tests"),
+]
+
+SHOWN = {
+    "monte_carlo.py": r"estimate +0\.36\d{4} +from 100,000 draws in 100 tasks\nexact +0\.363582\nstandard error ",
+    "bash_pipeline.py": r"^160,000 numbers from 8 files, \d+ to 999,9\d\d\n$",
+    "mapreduce_words.py": r"^[\d,]+ words, [\d,]+ different, in 24 files\n\n +[\d,]+  the\n",
+    "sweep_numpy.py": r"^diffusivity +middle +exact +error\n( +[01]\.\d{3}  0\.\d{5}  0\.\d{5}  \d\.\de-\d\d\n){8}$",
+}
+
+
+@pytest.mark.parametrize(("name", "form"), [*((name, "mpiexec") for name in SHOWN), ("monte_carlo.py", "plain")])
+def test_example(jobs: Jobs, name: str, form: Form) -> None:
+    """As its docstring says it is started."""
+    pytest.importorskip("numpy")
+    out = jobs.run(str(EXAMPLES / name), form=form, ranks=4).well()
+    assert re.search(SHOWN[name], out), out
+
+
+def test_monte_carlo_gives_the_same_digits_everywhere(jobs: Jobs) -> None:
+    """It says so."""
+    pytest.importorskip("numpy")
+    script = str(EXAMPLES / "monte_carlo.py")
+    assert jobs.run(script, "--seed", "4", ranks=2).well() == jobs.run(script, "--seed", "4", form="plain").well()
+
+
+def test_every_example_is_run_here() -> None:
+    """A new one needs a line above."""
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(SHOWN), sys.path
