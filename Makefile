@@ -16,7 +16,7 @@ lint_installed := $(venv)/.lint-installed
 # Open MPI refuses root, and more ranks than cores, unless told; with ULFM it says nothing of its own at the end.
 mpiexec_openmpi = --with-ft ulfm --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-root)
 in_mpi := $(wildcard tests/mpi/test_*.py)
-limited := timeout -k 10 600
+limited := timeout -k 10 840
 
 .PHONY: demo test bench lint clean
 .DELETE_ON_ERROR:
@@ -34,6 +34,7 @@ endif
 bench: $(installed)
 	$(python) -m benchmarks.throughput
 	$(python) -m benchmarks.latency
+	$(python) -m benchmarks.footprint
 
 lint: $(lint_installed)
 	$(venv)/bin/ruff check

@@ -1,8 +1,8 @@
 """Everything that travels: the only room that imports mpi4py.
 
-A `Comm` moves messages between rank 0 and its workers and knows nothing of what is in them. Three kinds stand
-behind the one small interface: `comm.mpi` over MPI, `comm.local` over sockets to runners of the same process
-(a script without MPI), and `comm.simulated` for tests of the executor without either.
+A `Comm` moves messages between rank 0 and its workers and knows nothing of what is in them. Two kinds stand
+behind the one small interface, `comm.mpi` over MPI and `comm.local` to a worker in the same process (a script
+without MPI); tests have a third, which only pretends.
 """
 
 from __future__ import annotations
