@@ -16,6 +16,7 @@ import signal
 import socket
 import time
 from collections import deque
+from contextlib import suppress
 
 from mpiflow.comm.segments import receive_segment, send_segment
 from mpiflow.comm.wire import DIED, HEADER, OVERTIME, STARTED, TASK_FORK
@@ -437,7 +438,9 @@ class RunnerPool:
         if text := runner.output.take():
             self._results.append(text)
         self._runners.remove(runner)
-        self._kill(runner)  # its group: what the task left running
+        # What the task left running. Not the process itself: its number may be somebody else's by now.
+        with suppress(ProcessLookupError):
+            os.killpg(ended.pid, signal.SIGKILL)
         for fd in (runner.records.fileno(), *runner.output.watched):
             self._unwatch(fd)
         # One that is killed for a task may have ended it meanwhile: then the next one has done nothing wrong.
