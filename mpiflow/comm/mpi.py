@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import struct
 import time
+from _thread import allocate_lock  # threading.Lock, without two more files for every rank to open
 
 from mpi4py import MPI
 
@@ -60,8 +61,6 @@ class MPIComm:
     """
 
     def __init__(self, room: Callable[[int], Callable[[int], Segment]]) -> None:
-        from threading import Lock
-
         self._comm = MPI.COMM_WORLD.Dup()
         # A peer that has died is an error to be told, never the end of the job by MPI's own default.
         self._comm.Set_errhandler(MPI.ERRORS_RETURN)
@@ -71,7 +70,7 @@ class MPIComm:
         self.peers = list(range(1, self.size)) if self.rank == 0 else [0]
         self._source = MPI.ANY_SOURCE if self.rank == 0 else 0
         self._status = MPI.Status()
-        self._lock = Lock()
+        self._lock = allocate_lock()
         #: Set when MPI has reported a failure: a collective call, MPI_Finalize among them, could hang now.
         self.broken = False
         self._sends: list[tuple[MPI.Request, object]] = []

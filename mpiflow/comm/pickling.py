@@ -17,7 +17,8 @@ attachments. So does a pickle that is itself larger.
 
 from __future__ import annotations
 
-import pickle
+# The C half of the stdlib's pickle. Its Python half imports `re` and so opens six files, on every rank.
+from _pickle import PickleBuffer, dumps, loads
 
 from mpiflow.comm.wire import INLINE
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 #: every process that has it, and the system allows some hundreds; the rest is copied into the pickle.
 MOST_BUFFERS = 64
 
-_loads = pickle.loads
-_dumps = pickle.dumps
 
 
 def pack(value: object, attachments: list[Buffer]) -> bytes:
@@ -58,7 +57,7 @@ def pack(value: object, attachments: list[Buffer]) -> bytes:
     try:
         # Every buffer goes beside at first: a callback that looks at sizes would have to be made for each
         # task, and hardly any task has a buffer at all.
-        data = _dumps(value, 5, buffer_callback=attachments.append)
+        data = dumps(value, 5, buffer_callback=attachments.append)
         right = len(attachments) == before and b"__main__" not in data
     except Exception:  # whatever plain pickle has against it, cloudpickle's word is the last
         right = False
@@ -74,7 +73,7 @@ def _pack_again(value: object, attachments: list[Buffer], before: int) -> bytes:
     """Pack what has buffers, or is not for plain pickle."""
     del attachments[before:]
 
-    def beside(buffer: pickle.PickleBuffer) -> bool:
+    def beside(buffer: PickleBuffer) -> bool:
         raw = buffer.raw()
         if raw.nbytes < INLINE or len(attachments) - before >= MOST_BUFFERS:
             return True
@@ -82,7 +81,7 @@ def _pack_again(value: object, attachments: list[Buffer], before: int) -> bytes:
         return False
 
     try:
-        data = _dumps(value, 5, buffer_callback=beside)
+        data = dumps(value, 5, buffer_callback=beside)
         by_value = b"__main__" in data
     except Exception:  # as above
         by_value = True
@@ -106,16 +105,16 @@ def unpack(payload: memoryview | bytes, attachments: Sequence[Buffer] = ()) -> A
         Whatever the object's own classes raise, or ImportError where they are missing.
     """
     if not attachments:
-        return _loads(payload)
+        return loads(payload)
     if len(payload):
-        return _loads(payload, buffers=attachments)
-    return _loads(attachments[0], buffers=attachments[1:])
+        return loads(payload, buffers=attachments)
+    return loads(attachments[0], buffers=attachments[1:])
 
 
 def pack_function(function: Callable[..., object]) -> bytes:
     """A function as bytes: by its name where any process can import it, else by value."""
     try:
-        data = _dumps(function, 5)
+        data = dumps(function, 5)
         if b"__main__" not in data:
             return data
     except Exception:  # not importable under its own name (the app stands there), a lambda, a closure, ...
@@ -141,7 +140,7 @@ def pack_failure(error: BaseException) -> bytes:
         seen.add(id(link))
         link_bytes: bytes | None
         try:
-            link_bytes = _dumps(link, 5)
+            link_bytes = dumps(link, 5)
             if b"__main__" in link_bytes:
                 import cloudpickle
 
@@ -155,7 +154,7 @@ def pack_failure(error: BaseException) -> bytes:
     except Exception as unprintable:  # a broken __str__ must not hide that the task failed
         text = f"<its text cannot be made: {type(unprintable).__name__}>"
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return _dumps((chain, type(error).__qualname__, text, trace), 5)
+    return dumps((chain, type(error).__qualname__, text, trace), 5)
 
 
 def _by_value_or_none(error: BaseException) -> bytes | None:
@@ -195,14 +194,14 @@ def unpack_failure(payload: memoryview | bytes, task: str) -> BaseException:
 
     from mpiflow.errors import DeserializationError
 
-    chain, name, text, trace = _loads(payload)
+    chain, name, text, trace = loads(payload)
     links: list[BaseException] = []
     reason = "it could not be pickled"
     for data in chain:
         if data is None:
             break
         try:
-            link = _loads(data)
+            link = loads(data)
             if not isinstance(link, BaseException):
                 raise TypeError(f"it unpickles to {type(link).__name__}")
             links.append(link)

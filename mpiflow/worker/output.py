@@ -7,8 +7,8 @@ is read (a full pipe would stop the task), counted and left out.
 from __future__ import annotations
 
 import os
-import pickle
 import time
+from _pickle import dumps  # not `pickle`: see comm.pickling
 
 from mpiflow.comm.wire import OUTPUT, record
 
@@ -77,7 +77,7 @@ class Output:
         if not self._lines:
             return b""
         lines, self._lines = self._lines, []
-        return record(OUTPUT, pickle.dumps(lines, 5))
+        return record(OUTPUT, dumps(lines, 5))
 
     def close(self) -> None:
         """Close the reading ends."""

@@ -12,9 +12,9 @@ a runner still wakes it at once.
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 import time
+from _pickle import dumps, loads  # not `pickle`: see comm.pickling
 from collections import deque
 
 from mpiflow import linux
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 #: How long a worker looks without sleeping after the last event, in seconds.
 SPIN = 150e-6
 #: Longest sleep with work in hand, with nothing at all to do, and with every runner at work.
-WAIT_SOME, WAIT_IDLE, WAIT_BUSY = 0.001, 0.005, 0.020
+WAIT_SOME, WAIT_IDLE, WAIT_BUSY = 0.001, 0.005, 0.100
 #: From this long without any event on, a worker counts as idle, in seconds.
 IDLE_AFTER = 0.1
 #: How long tasks run in the rank before it looks at its messages again, in seconds.
@@ -89,7 +89,7 @@ class Worker:
                 pool.learn(fid, view[start - HEADER.size : end])
                 self._functions.learn(fid, bytes(view[start:end]))
             elif kind == wire.SETTINGS:
-                self._configure(pickle.loads(view[start:end]))
+                self._configure(loads(view[start:end]))
             elif kind == wire.DROP:
                 self._drop({int(number) for number in view[start:end].cast("Q")})
             elif kind == wire.PING:
@@ -190,7 +190,7 @@ def serve(comm: Comm, zygote: Zygote, hello: dict[str, object], cores: int) -> N
     """A worker rank's life: from its greeting to the word to quit."""
     linux.sleep_exactly()
     worker = Worker(zygote, cores)
-    comm.send(0, wire.record(wire.HELLO, pickle.dumps(hello, 5)))
+    comm.send(0, wire.record(wire.HELLO, dumps(hello, 5)))
     last = time.perf_counter()
     while not worker.quitting:
         messages = comm.poll()

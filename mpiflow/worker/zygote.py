@@ -116,6 +116,8 @@ class Zygote:
 def fork_zygote() -> Zygote:
     """Fork the zygote of this rank. Before MPI and before any thread, from the main thread."""
     assert "mpi4py.MPI" not in sys.modules, "fork the zygote before MPI is there"
+    import ctypes  # noqa: F401, here, so that the zygote finds it loaded
+
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
