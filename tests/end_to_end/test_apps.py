@@ -161,7 +161,7 @@ def test_join_apps(jobs: Jobs, form: Form) -> None:
     assert jobs.run(script, form=form).well() == "fine\n"
 
 
-@pytest.mark.parametrize("isolation", ["runner", "task", "rank"])
+@pytest.mark.parametrize("isolation", ["runner", "rank"])
 def test_bash_apps(jobs: Jobs, isolation: str) -> None:
     """Output files, modes, exit codes, missing outputs, and bodies that give no command."""
     script = r"""
@@ -332,7 +332,7 @@ def test_walltime_ends_the_task_and_all_it_started(jobs: Jobs, isolation: str) -
             time.sleep(0.02)
         assert not sleeping(), sleeping()
         assert quick(1, walltime=0.5).result() == 1
-        time.sleep(0.8)
+        time.sleep(0.6)
         assert quick(2).result() == 2, "a limit that was kept kills nothing later"
         print("fine")
     """

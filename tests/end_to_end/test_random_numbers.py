@@ -35,7 +35,7 @@ def test_a_hundred_tasks_draw_different_numbers(jobs: Jobs, isolation: str) -> N
 
 
 def test_rng_gives_every_task_its_stream_on_any_number_of_workers(jobs: Jobs) -> None:
-    """One, two and three workers, several runners, a process for each task, in the rank, and without MPI."""
+    """One, two and three workers, several runners, in the rank, and without MPI."""
     script = """
         import numpy as np, mpiflow
 
@@ -55,7 +55,6 @@ def test_rng_gives_every_task_its_stream_on_any_number_of_workers(jobs: Jobs) ->
     assert jobs.run(script, ranks=2).well() == alone
     assert jobs.run(script, ranks=3, options=["--isolation", "rank"]).well() == alone
     assert jobs.run(script, ranks=4, options=["--runners-per-rank", "2"]).well() == alone
-    assert jobs.run(script, form="lone", options=["--isolation", "task"]).well() == alone
 
 
 def test_seed_on_the_command_line(jobs: Jobs) -> None:

@@ -26,8 +26,8 @@ BUSY = """
     futures = [tree(), *[sleep(600) for _ in range(3)]]
     started.result()
     time.sleep(0.5)
-    print("busy", flush=True)
     try:
+        print("busy", flush=True)
         for future in futures:
             future.result()
     except KeyboardInterrupt:
@@ -103,8 +103,8 @@ def test_interrupt_may_be_caught_and_the_farm_goes_on(jobs: Jobs) -> None:
     script = """
         import time, mpiflow
         slow = mpiflow.python_app(time.sleep)(1.5)
-        print("busy", flush=True)
         try:
+            print("busy", flush=True)
             slow.result()
         except KeyboardInterrupt:
             print("caught")

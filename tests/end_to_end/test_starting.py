@@ -56,11 +56,10 @@ def test_script_is_main_with_its_own_arguments_path_and_directory(jobs: Jobs, fo
     assert len(ran.splitlines()) == 1
 
 
-@pytest.mark.parametrize("form", ["mpiexec", "own"])
-def test_run_takes_a_script_that_is_called_like_a_command(jobs: Jobs, form: Form) -> None:
-    """``run doctor`` is the script of that name, ``--`` or not."""
+def test_run_takes_a_script_that_is_called_like_a_command(jobs: Jobs) -> None:
+    """``run doctor`` is the script of that name, here and on the ranks."""
     jobs.write("doctor", "import sys\nprint('the script', sys.argv)\n")
-    assert jobs.run("doctor", "-x", form=form, options=["run"]).well() == "the script ['doctor', '-x']\n"
+    assert jobs.run("doctor", "-x", form="own", options=["run"]).well() == "the script ['doctor', '-x']\n"
 
 
 def test_options_may_stand_before_and_after_run(jobs: Jobs) -> None:
