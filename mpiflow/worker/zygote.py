@@ -213,7 +213,15 @@ def _fork_runner(control: socket.socket, packet: bytes, fds: list[int], wake: tu
             os._exit(1)
     for fd in fds:
         os.close(fd)
-    control.send(_STARTED.pack(b"S", request, pid))
+    _tell(control, _STARTED.pack(b"S", request, pid))
+
+
+def _tell(control: socket.socket, packet: bytes) -> None:
+    """Say something to the rank; when it has gone, end as its going says."""
+    try:
+        control.send(packet)
+    except (BrokenPipeError, ConnectionResetError):
+        _end_everything()
 
 
 def _report_ends(control: socket.socket) -> None:
@@ -224,10 +232,7 @@ def _report_ends(control: socket.socket) -> None:
             return
         if pid == 0:
             return
-        try:
-            control.send(_ENDED.pack(b"E", pid, status, use.ru_utime + use.ru_stime, use.ru_maxrss))
-        except OSError:  # the rank has gone in this moment; the next read of the socket says so too
-            _end_everything()
+        _tell(control, _ENDED.pack(b"E", pid, status, use.ru_utime + use.ru_stime, use.ru_maxrss))
 
 
 def _end_everything() -> None:

@@ -101,6 +101,20 @@ def test_tasks_that_have_not_ended_are_given_up_with_a_word(jobs: Jobs, form: Fo
     assert ended.seconds < 15
 
 
+@pytest.mark.parametrize("form", ["mpiexec", "lone", "plain"])
+def test_script_that_ends_while_its_first_tasks_are_sent(jobs: Jobs, form: Form) -> None:
+    """Runners that are just being started go as well, and without a word."""
+    script = """
+        import mpiflow
+        mpiflow.load()
+        app = mpiflow.python_app(abs)
+        futures = [app(number) for number in range(300)]
+    """
+    ended = jobs.run(script, form=form)
+    assert ended.code == 0, str(ended)
+    assert all(line.startswith("mpiflow: ") for line in ended.err.splitlines()), str(ended)
+
+
 def test_task_in_the_rank_that_does_not_end_is_ended_by_force(jobs: Jobs) -> None:
     """Where the rank itself sleeps nobody can tell it to leave: seconds later the job is aborted."""
     script = """
