@@ -25,10 +25,6 @@ class NoDataFlowKernelError(MpiflowError):
     """An app was called with no DataFlowKernel loaded, or with one that has been cleaned up."""
 
 
-class NotInTask(MpiflowError):
-    """Something that belongs to a running task was asked for outside one."""
-
-
 # --- a task's own failure ---------------------------------------------------------------------------------
 
 

@@ -84,11 +84,6 @@ def for_a_call() -> DataFlowKernel:
     return _loaded
 
 
-def loaded() -> DataFlowKernel | None:
-    """The loaded kernel, or None."""
-    return _loaded
-
-
 def end_loaded(complain: bool = True) -> None:
     """Clean up the loaded kernel, if there is one, at the end of the script.
 
