@@ -9,6 +9,11 @@ import os
 import select
 import sys
 
+if sys.platform == "linux":
+    FIONREAD = 0x541B  # termios has it too, but is one more file for every rank to open
+else:
+    from termios import FIONREAD  # noqa: F401
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_TIMERSLACK = 29
 _PR_SET_CHILD_SUBREAPER = 36
@@ -67,6 +72,16 @@ def children() -> list[int]:
             return [int(pid) for pid in listing.read().split()]
     except OSError:
         return []
+
+
+def child_has_ended() -> bool:
+    """Whether a child waits to be waited for; raises ChildProcessError when there is none at all.
+
+    Elsewhere: always true, so ask with WNOHANG.
+    """
+    if not hasattr(os, "waitid"):
+        return True
+    return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def offer_to_out_of_memory_killer() -> None:

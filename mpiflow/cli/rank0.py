@@ -16,7 +16,7 @@ from mpiflow.executors.fleet import Fleet, install
 from mpiflow.executors.local import local_fleet, runner_settings
 from mpiflow.executors.options import options
 from mpiflow.kernel import loader
-from mpiflow.kernel.driver import on_interrupt
+from mpiflow.kernel.interrupts import on_interrupt, on_request_to_leave
 from mpiflow.monitor.console import Console
 
 if TYPE_CHECKING:
@@ -82,13 +82,9 @@ def take_signals(interrupt: str) -> None:
         have each their own way of misunderstanding SIGINT. "INT" where there is none in front.
     """
     signal.signal(signal.SIGINT, on_interrupt)
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, on_request_to_leave)
     if interrupt != "INT":
         signal.signal(signal.Signals[f"SIG{interrupt}"], on_interrupt)
-
-
-def _terminated(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 def run_alone(parsed: Arguments) -> int:

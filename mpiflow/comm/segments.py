@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import mmap
 import os
-import socket
 import struct
 
+from mpiflow.comm.sockets import receive_fds, send_fds
 from mpiflow.linux import memory_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined]
+
+    from mpiflow.comm.sockets import socket
 
 _SIZE = struct.Struct("<Q")
 
@@ -72,16 +74,14 @@ def _mapped(fd: int, size: int) -> memoryview:
     return memoryview(mmap.mmap(fd, size)) if size else memoryview(bytearray())
 
 
-def send_segment(channel: socket.socket, segment: Segment) -> None:
+def send_segment(channel: socket, segment: Segment) -> None:
     """Pass shared memory on. The channel keeps packet borders, so packets and descriptors stay together."""
-    socket.send_fds(channel, [_SIZE.pack(len(segment))], [segment.fd])
+    send_fds(channel, _SIZE.pack(len(segment)), [segment.fd])
 
 
-def receive_segment(channel: socket.socket) -> Segment:
+def receive_segment(channel: socket) -> Segment:
     """Take the next shared memory that was passed; it was sent before the record that needs it."""
-    packet, fds, _, _ = socket.recv_fds(channel, _SIZE.size, 1)
-    for fd in fds:
-        os.set_inheritable(fd, False)  # received descriptors are, as no others in Python
+    packet, fds = receive_fds(channel, _SIZE.size, 1)
     if not fds:
         raise EOFError("the other side of a segment channel has gone")
     (size,) = _SIZE.unpack(packet)

@@ -43,6 +43,8 @@ INTERNAL = "_mpiflow_internal"
 #: A call that finds so many tasks ready takes a superstep itself: a script that submits a hundred thousand
 #: tasks in a loop keeps its workers fed without paying for a thread switch.
 NUDGE_AT = 256
+#: Supersteps between two looks at the progress while there is no time to sleep.
+TICK_EVERY = 32
 
 # Looked up once: an enum's attribute costs 50 ns, several times a task.
 _exec_done, _failed, _dep_fail = States.exec_done, States.failed, States.dep_fail
@@ -205,18 +207,22 @@ class DataFlowKernel:
     def _superstep(self) -> bool:
         """One round; whether anything happened."""
         completions = self._collect()
-        ended = self._resolver.resolve(completions)
-        self._commit(ended)
-        sent = self._dispatch()
-        if self._progress is not None:
-            self._progress.tick(time.monotonic())
+        ended = self._resolver.resolve(completions) if completions or self._resolver.has_news else None
+        if ended:
+            self._commit(ended)
+        # Most rounds of a lone task have nothing in one phase or the other: an empty call is a tenth of them.
+        sent = self._dispatch() if self._ready else 0
         if completions or ended or sent:
             self.supersteps += 1
+            if self._progress is not None and not self.supersteps % TICK_EVERY:
+                self._progress.tick(time.monotonic())
             return True
         return False
 
     def _collect(self) -> list[Completion]:
         """What every executor has finished."""
+        if len(self._in_use) == 1:
+            return self._in_use[0].collect()
         completions: list[Completion] = []
         for executor in self._in_use:
             completions += executor.collect()
@@ -224,8 +230,6 @@ class DataFlowKernel:
 
     def _commit(self, ended: list[Task]) -> None:
         """Enter what has ended in the books, before any future shows it."""
-        if not ended:
-            return
         counts = self.ended_counts
         for task in ended:
             counts[task.state] += 1
@@ -236,8 +240,6 @@ class DataFlowKernel:
     def _dispatch(self) -> int:
         """Hand all that is ready to its executors, to each as one bulk; returns how many tasks."""
         ready = self._ready
-        if not ready:
-            return 0
         bulks: dict[str, list[Submission]] = {}
         sent = len(ready)
         only = self._labels[0] if len(self._labels) == 1 else ""
@@ -265,11 +267,8 @@ class DataFlowKernel:
         labels = self._labels if task.app.executors == "all" else task.app.executors
         return labels[task.id % len(labels)]
 
-    def _announce(self) -> bool:
-        """Fulfil the futures of what has ended; whether callbacks are to be run."""
-        callbacks = False
-        if not self._to_announce:
-            return callbacks
+    def _announce(self) -> None:
+        """Fulfil the futures of what has ended, and defer those with callbacks."""
         announced, self._to_announce = self._to_announce, []
         for task in announced:
             future = task.future
@@ -284,10 +283,8 @@ class DataFlowKernel:
                 called = future.fulfil(None, task.error)
             if called:
                 self.driver.defer(future)
-                callbacks = True
             del task.future  # the two hold each other, and would be left to the garbage collector
             self.tasks.pop(task.id, None)
-        return callbacks
 
     @property
     def slots(self) -> int:
@@ -312,6 +309,8 @@ class DataFlowKernel:
         )
 
     def _sleep(self, seconds: float) -> None:
+        if self._progress is not None:
+            self._progress.tick(time.monotonic())
         self._sleeper.wait(seconds)
 
     def _unfinished(self) -> bool:

@@ -18,7 +18,6 @@ to be run lie in one queue, which such a nested wait empties too.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -26,6 +25,8 @@ from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
+
+from mpiflow.kernel import interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +53,7 @@ class Driver:
     superstep : callable
         Takes one superstep; whether anything happened.
     announce : callable
-        Fulfils the futures of what has ended; whether callbacks are to be run.
+        Fulfils the futures of what has ended, and defers those with callbacks.
     sleep : callable
         Sleeps at most so many seconds, less when a message may have come.
     unfinished : callable
@@ -62,7 +63,7 @@ class Driver:
     def __init__(
         self,
         superstep: Callable[[], bool],
-        announce: Callable[[], bool],
+        announce: Callable[[], object],
         sleep: Callable[[float], None],
         unfinished: Callable[[], bool],
     ) -> None:
@@ -96,9 +97,11 @@ class Driver:
     def wait_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
         """Drive until `done()`, at most so many seconds; whether it is."""
         end = None if timeout is None else time.monotonic() + timeout
+        holding = interrupts.hold()
         self._waiters.append(None)
         try:
             while not done():
+                interrupts.check()
                 if self.failure is not None:
                     raise self.failure
                 if end is not None and time.monotonic() >= end:
@@ -116,6 +119,8 @@ class Driver:
                     time.sleep(HELP_AFTER / 2)  # another caller drives, and fulfils our future too
         finally:
             self._waiters.pop()
+            if holding:
+                interrupts.release()
         return True
 
     def _drive(self, done: Callable[[], bool], end: float | None, gives_way: bool = False) -> None:
@@ -126,17 +131,18 @@ class Driver:
         held = True
         quiet_since = time.perf_counter()
         try:
-            while True:
-                happened, callbacks = self._step()
-                if callbacks and self._may_call_back():
+            while not self._closed:
+                happened = self._step()
+                if self._callbacks and self._may_call_back():
                     self._lock.release()
                     held = False
                     self.run_callbacks()
                     held = self._lock.acquire(blocking=False)
                     if not held:
                         return
-                if done() or self._closed or (gives_way and (self._waiters or self._nudged)):
+                if done() or (gives_way and (self._waiters or self._nudged)):
                     return
+                interrupts.check()
                 if happened:
                     quiet_since = self._last
                 elif end is not None and time.monotonic() >= end:
@@ -147,25 +153,19 @@ class Driver:
             if held:
                 self._lock.release()
 
-    def _step(self) -> tuple[bool, bool]:
-        """One superstep, the lock being held; whether anything happened, and whether callbacks are to be run."""
-        if self._closed:
-            return False, False
-        _hold_interrupts(True)
+    def _step(self) -> bool:
+        """One superstep and its announcement, the lock being held; whether anything happened."""
         try:
             happened = self._superstep()
             self._last = time.perf_counter()
-            # or those that a nudge has left
-            callbacks = self._announce() or bool(self._callbacks)
+            if happened:
+                self._announce()
         except BaseException as failure:
             # An executor that fails: what was in hand is lost, and waiting for it would never end. So every
             # wait from now on raises this.
             self.failure = failure
             raise
-        finally:
-            _hold_interrupts(False)
-        _raise_interrupt()
-        return happened, callbacks
+        return happened
 
     def _pause(self, quiet: float) -> None:
         if quiet < SPIN:
@@ -190,7 +190,11 @@ class Driver:
                     future = self._callbacks.popleft()
                 except IndexError:
                     return  # another thread took the last one
-                future.run_callbacks()
+                before = interrupts.let_through(False)
+                try:
+                    future.run_callbacks()
+                finally:
+                    interrupts.let_through(before)
         finally:
             self._depths[thread] -= 1
             if not self._depths[thread]:
@@ -208,14 +212,20 @@ class Driver:
         No callbacks are run: the caller may hold a lock of its own that a callback wants.
         """
         self._nudged = True
-        if self._lock.acquire(blocking=False):
-            self._nudged = False
-            try:
-                _, callbacks = self._step()
-                if callbacks:
-                    self.wake()
-            finally:
-                self._lock.release()
+        holding = interrupts.hold()
+        try:
+            if self._lock.acquire(blocking=False):
+                self._nudged = False
+                try:
+                    if not self._closed:
+                        self._step()
+                    if self._callbacks:
+                        self.wake()
+                finally:
+                    self._lock.release()
+        finally:
+            if holding:
+                interrupts.release()
 
     # --- the helper thread --------------------------------------------------------------------------------
 
@@ -233,8 +243,7 @@ class Driver:
 
     def start(self) -> None:
         """Start the helper thread."""
-        if threading.get_ident() == _main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, on_interrupt)
+        interrupts.adopt_default()
         self._helper = threading.Thread(target=self._help, name="mpiflow-helper", daemon=True)
         self._helper.start()
 
@@ -302,32 +311,3 @@ def _switch_often(change: int) -> None:
         _helping += change
         if _helping == 0:
             sys.setswitchinterval(_interval)
-
-
-# Ctrl-C in the midst of a superstep would lose what is in hand, and a script may catch it and wait again. So it
-# is held back until the superstep is over. Signals come to the main thread alone.
-_main = threading.main_thread().ident
-_held = False
-_interrupted = False
-
-
-def on_interrupt(number: int, frame: object) -> None:
-    """What Python does on SIGINT, but never inside a superstep."""
-    global _interrupted
-    if _held:
-        _interrupted = True
-    else:
-        raise KeyboardInterrupt
-
-
-def _hold_interrupts(hold: bool) -> None:
-    global _held
-    if threading.get_ident() == _main:
-        _held = hold
-
-
-def _raise_interrupt() -> None:
-    global _interrupted
-    if _interrupted and threading.get_ident() == _main:
-        _interrupted = False
-        raise KeyboardInterrupt

@@ -95,11 +95,14 @@ class Resolver:
         self._outside_done.append(key)
         self._dfk.driver.wake()
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to resolve without any completion."""
+        return bool(self._outside_done or self._stillborn)
+
     def resolve(self, completions: list[Completion]) -> list[Task]:
         """What each completion means for its task and for those that wait for it; the tasks that have ended."""
         ended: list[Task] = []
-        if not (completions or self._outside_done or self._stillborn):
-            return ended
         with self._lock:
             waiting = self._stillborn
             for task, value, error in completions:

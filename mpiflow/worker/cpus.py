@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 
 
@@ -16,7 +15,7 @@ def usable_cpus() -> int:
     """
     quota = cpu_quota("/sys/fs/cgroup", "/proc/self/cgroup")
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cpus if quota is None else max(1, min(cpus, math.floor(quota)))
+    return cpus if quota is None else max(1, min(cpus, int(quota)))
 
 
 def share_of_cores(ranks: int) -> int:

@@ -110,9 +110,11 @@ class StandardStreams:
 
     def settle(self) -> None:
         """Write out what is buffered, and put back what is not as it was."""
+        replaced = sys.stdout is not self._stdout or sys.stderr is not self._stderr
         try:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            if replaced:
+                sys.stdout.flush()
+                sys.stderr.flush()
             self._stdout.flush()
             self._stderr.flush()
         except Exception:  # None, closed, or its descriptor is, or something odd in its place
@@ -120,7 +122,7 @@ class StandardStreams:
         if self._redirected:
             self._redirected = False
             self.repair()
-        if sys.stdout is not self._stdout or sys.stderr is not self._stderr:
+        if replaced:
             sys.stdout, sys.stderr = self._stdout, self._stderr
 
     def repair(self) -> None:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from collections import deque
 from contextlib import suppress
 
 from mpiflow.comm.segments import receive_segment, send_segment
+from mpiflow.comm.sockets import SHUT_WR, packet_pair, stream_pair
 from mpiflow.comm.wire import DIED, HEADER, OVERTIME, STARTED, TASK_FORK
 from mpiflow.linux import Watch
 from mpiflow.worker.output import Output
@@ -27,6 +27,7 @@ from mpiflow.worker.zygote import Ended
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mpiflow.comm.segments import Segment
+    from mpiflow.comm.sockets import socket
     from mpiflow.worker.zygote import Zygote
 
 #: Bytes asked of one recv. Twice as many would be mapped and unmapped by malloc each time.
@@ -92,11 +93,11 @@ class Runner:
     )  # fmt: skip
 
     def __init__(self, single_use: bool) -> None:
-        self.records, records = socket.socketpair()
-        self.segments, segments = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.records, records = stream_pair()
+        self.segments, segments = packet_pair()
         self.output = Output()
         #: Ends that the runner gets; closed here once it has them.
-        self.channels: list[socket.socket] = [records, segments]
+        self.channels: list[socket] = [records, segments]
         self.records.setblocking(False)
         self.single_use = single_use
         self.pid = 0
@@ -382,7 +383,7 @@ class RunnerPool:
         runner.partial = bytearray(data[position:])
         runner.needed = header + unpack(data, position)[3] if position + header <= end else 0
         if runner.single_use and not tasks:
-            runner.records.shutdown(socket.SHUT_WR)  # it reads the end, and leaves
+            runner.records.shutdown(SHUT_WR)  # it reads the end, and leaves
 
     def _unwatch(self, fd: int) -> None:
         if self._by_fd.pop(fd, None) is not None:

@@ -11,22 +11,22 @@ task. A task that prints nothing pays 0.7 µs for that.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
-import socket
 import sys
-import termios
 import time
 
 from mpiflow.comm.segments import receive_segment, send_segment, shared_copy
 from mpiflow.comm.wire import FUNCTION, HEADER, STARTED
+from mpiflow.linux import FIONREAD
 from mpiflow.worker import environment
 from mpiflow.worker.tasks import Functions, run_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined]
+
+    from mpiflow.comm.sockets import socket
 
 #: Bytes asked of one recv. Twice as many would be mapped and unmapped by malloc each time.
 CHUNK = 64 * 1024
@@ -40,13 +40,16 @@ class _Output:
     def __init__(self) -> None:
         self._streams = environment.StandardStreams()
         self._count = bytearray(4)
+        import fcntl  # here: one file less for every rank, and its zygote, to open
+
+        self._ioctl = fcntl.ioctl
 
     def settle(self) -> None:
         """After a task: nothing buffered, nothing unread, and both streams as they were."""
         self._streams.settle()
         for fd in (1, 2):
             try:
-                fcntl.ioctl(fd, termios.FIONREAD, self._count)
+                self._ioctl(fd, FIONREAD, self._count)
             except OSError:  # the task has closed it, or put something else there
                 self._streams.repair()
             else:
@@ -57,10 +60,10 @@ class _Output:
         end = time.monotonic() + OUTPUT_TAKEN_WITHIN
         while any(self._count) and time.monotonic() < end:
             time.sleep(0.00005)
-            fcntl.ioctl(fd, termios.FIONREAD, self._count)
+            self._ioctl(fd, FIONREAD, self._count)
 
 
-def run(records: socket.socket, segments: socket.socket) -> None:
+def run(records: socket, segments: socket) -> None:
     """Run tasks until the worker closes the socket; does not return."""
     functions = Functions()
     output = _Output()
@@ -103,7 +106,7 @@ def run(records: socket.socket, segments: socket.socket) -> None:
         partial = bytes(data[position:])
 
 
-def _received(records: socket.socket, partial: bytes) -> bytes:
+def _received(records: socket, partial: bytes) -> bytes:
     """What has arrived, with what was left over before, and at least one whole record in it if it was begun.
 
     Ends the process when the worker has closed the socket.
@@ -129,7 +132,7 @@ def _received(records: socket.socket, partial: bytes) -> bytes:
 
 
 def start(
-    records: socket.socket, segments: socket.socket, output: int, errors: int, settings: dict[str, object]
+    records: socket, segments: socket, output: int, errors: int, settings: dict[str, object]
 ) -> None:
     """First steps of a runner after its fork; does not return.
 

@@ -116,7 +116,8 @@ class Worker:
     def step(self, seconds: float) -> bool:
         """Do what there is to do, waiting at most so long for the runners; whether anything happened."""
         if not self._in_rank:
-            return self.pool.step(seconds)
+            # A look at descriptors is half of an empty round, and those of an empty pool have nothing to say.
+            return (seconds > 0.0 or self.pool.in_use) and self.pool.step(seconds)
         if self.pool.in_use:
             self.pool.step(0.0)
         until = time.perf_counter() + LOOK_EVERY
@@ -206,7 +207,8 @@ def serve(comm: Comm, zygote: Zygote, hello: dict[str, object], cores: int) -> N
         if happened and worker.pool.streaming:
             time.sleep(GATHER)
             worker.step(0.0)
-        _send(comm, worker, acknowledge=False)
+        if happened or messages or worker.pool.in_use:
+            _send(comm, worker, acknowledge=False)
         if messages or happened:
             last = time.perf_counter()
     worker.pool.close()

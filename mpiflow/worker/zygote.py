@@ -25,12 +25,12 @@ import marshal
 import os
 import select
 import signal
-import socket
 import struct
 import sys
 import time
 
 from mpiflow import linux
+from mpiflow.comm.sockets import MSG_DONTWAIT, packet_pair, receive_fds, send_fds, socket
 from mpiflow.worker import environment
 from mpiflow.worker.runner import start  # here, so that a runner finds it loaded
 
@@ -71,7 +71,7 @@ class Ended:
 class Zygote:
     """The rank's end: asks for runners and hears of them."""
 
-    def __init__(self, control: socket.socket, pid: int) -> None:
+    def __init__(self, control: socket, pid: int) -> None:
         self._control = control
         self.pid = pid
         self.requests = 0
@@ -84,7 +84,7 @@ class Zygote:
     def spawn(self, settings: dict[str, Any], fds: list[int]) -> int:
         """Ask for a runner; returns the number of the request at once, the process id comes later."""
         self.requests += 1
-        socket.send_fds(self._control, [marshal.dumps((self.requests, settings))], fds)
+        send_fds(self._control, marshal.dumps((self.requests, settings)), fds)
         return self.requests
 
     def hear(self) -> list[tuple[int, int] | Ended]:
@@ -92,7 +92,7 @@ class Zygote:
         heard: list[tuple[int, int] | Ended] = []
         while True:
             try:
-                packet = self._control.recv(64, socket.MSG_DONTWAIT)
+                packet = self._control.recv(64, MSG_DONTWAIT)
             except BlockingIOError:
                 return heard
             if not packet:
@@ -118,7 +118,7 @@ def fork_zygote() -> Zygote:
     assert "mpi4py.MPI" not in sys.modules, "fork the zygote before MPI is there"
     import ctypes  # noqa: F401, here, so that the zygote finds it loaded
 
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = packet_pair()
     pid = os.fork()
     if pid == 0:
         try:
@@ -135,7 +135,7 @@ def exec_zygote() -> Zygote:
     """Start a zygote from a process that may have threads or MPI already: a fresh interpreter."""
     import subprocess
 
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = packet_pair()
     command = [sys.executable, "-m", "mpiflow.worker.zygote", str(theirs.fileno())]
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
     theirs.close()
@@ -143,7 +143,7 @@ def exec_zygote() -> Zygote:
     return Zygote(ours, process.pid)
 
 
-def serve(control: socket.socket) -> None:
+def serve(control: socket) -> None:
     """The zygote's life; does not return."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -180,18 +180,15 @@ def serve(control: socket.socket) -> None:
         _report_ends(control)
 
 
-def _request(control: socket.socket) -> tuple[bytes, list[int]]:
+def _request(control: socket) -> tuple[bytes, list[int]]:
     """The rank's next word; empty when the rank has let go, or died."""
     try:
-        packet, fds, _, _ = socket.recv_fds(control, 1 << 16, 4)
+        return receive_fds(control, 1 << 16, 4)
     except ConnectionResetError:  # it left without reading our last word
         return b"", []
-    for fd in fds:
-        os.set_inheritable(fd, False)  # received descriptors are, as no others in Python
-    return packet, fds
 
 
-def _fork_runner(control: socket.socket, packet: bytes, fds: list[int], wake: tuple[int, int]) -> None:
+def _fork_runner(control: socket, packet: bytes, fds: list[int], wake: tuple[int, int]) -> None:
     request, settings = marshal.loads(packet)
     parent = os.getpid()
     pid = os.fork()
@@ -204,7 +201,7 @@ def _fork_runner(control: socket.socket, packet: bytes, fds: list[int], wake: tu
                 os.close(fd)
             control.close()
             records, segments, output, errors = fds
-            start(socket.socket(fileno=records), socket.socket(fileno=segments), output, errors, settings)
+            start(socket(fileno=records), socket(fileno=segments), output, errors, settings)
         except BaseException:
             import traceback
 
@@ -216,7 +213,7 @@ def _fork_runner(control: socket.socket, packet: bytes, fds: list[int], wake: tu
     _tell(control, _STARTED.pack(b"S", request, pid))
 
 
-def _tell(control: socket.socket, packet: bytes) -> None:
+def _tell(control: socket, packet: bytes) -> None:
     """Say something to the rank; when it has gone, end as its going says."""
     try:
         control.send(packet)
@@ -224,9 +221,11 @@ def _tell(control: socket.socket, packet: bytes) -> None:
         _end_everything()
 
 
-def _report_ends(control: socket.socket) -> None:
+def _report_ends(control: socket) -> None:
     while True:
         try:
+            if not linux.child_has_ended():
+                return  # wait4 would say so too, but imports a module of its own for it
             pid, status, use = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return
@@ -257,4 +256,4 @@ def _end_everything() -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket(fileno=int(sys.argv[1])))
