@@ -86,10 +86,10 @@ def _pack_again(value: object, attachments: list[Buffer], before: int) -> bytes:
     except Exception:  # as above
         by_value = True
     if by_value:
-        import cloudpickle
+        from mpiflow.comm.by_value import dumps_by_value
 
         del attachments[before:]
-        data = cloudpickle.dumps(value, 5, buffer_callback=beside)
+        data = dumps_by_value(value, beside)
     if len(data) > INLINE:
         attachments.insert(before, data)
         return b""
@@ -119,10 +119,9 @@ def pack_function(function: Callable[..., object]) -> bytes:
             return data
     except Exception:  # not importable under its own name (the app stands there), a lambda, a closure, ...
         pass  # cloudpickle sends those by value, and its error is the one to see
-    import cloudpickle
+    from mpiflow.comm.by_value import dumps_by_value
 
-    by_value: bytes = cloudpickle.dumps(function, 5)
-    return by_value
+    return dumps_by_value(function)
 
 
 def pack_failure(error: BaseException) -> bytes:
@@ -142,9 +141,9 @@ def pack_failure(error: BaseException) -> bytes:
         try:
             link_bytes = dumps(link, 5)
             if b"__main__" in link_bytes:
-                import cloudpickle
+                from mpiflow.comm.by_value import dumps_by_value
 
-                link_bytes = cloudpickle.dumps(link, 5)
+                link_bytes = dumps_by_value(link)
         except Exception:  # an attribute that cannot travel; the words below still tell what happened
             link_bytes = _by_value_or_none(link)
         chain.append(link_bytes)
@@ -159,13 +158,12 @@ def pack_failure(error: BaseException) -> bytes:
 
 def _by_value_or_none(error: BaseException) -> bytes | None:
     """An exception by cloudpickle, or None if that cannot take it either."""
-    import cloudpickle
+    from mpiflow.comm.by_value import dumps_by_value
 
     try:
-        by_value: bytes = cloudpickle.dumps(error, 5)
+        return dumps_by_value(error)
     except Exception:  # its words travel without it
         return None
-    return by_value
 
 
 class RemoteTraceback(Exception):

@@ -156,7 +156,6 @@ def test_what_the_script_defines_goes_there_and_back(jobs: Jobs, form: Form, iso
         assert jobs.run(SCRIPT, form=form, options=["--isolation", isolation]).well() == "fine\n"
 
 
-@pytest.mark.xfail(reason="cloudpickle 3.1 sends a class by value without its __slots__; the error is a clear one")
 def test_classes_with_slots(jobs: Jobs) -> None:
     """A class that is sent by value keeps its slots, so that its instances find the way back."""
     script = """

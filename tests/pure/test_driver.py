@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import random
+import signal
 import sys
 import threading
 import time
@@ -13,6 +15,7 @@ import pytest
 from fakes import LONG, eventually, in_thread
 
 from mpiflow.kernel import driver as module
+from mpiflow.kernel import interrupts
 from mpiflow.kernel.driver import Driver
 
 
@@ -430,3 +433,26 @@ def test_many_threads_that_call_nudge_and_wait(helped: Kernel) -> None:
     assert len(set(heard)) == 120
     assert not helped.unfinished
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_an_interrupt_at_any_moment_leaves_the_lock_free() -> None:
+    """A script may catch it and wait again: a lock left taken would be a wait for ever."""
+    kernel = Kernel()
+    job = kernel.called()
+    before = signal.signal(signal.SIGALRM, interrupts.on_interrupt)
+    caught = 0
+    moments = random.Random(7)
+    try:
+        for _ in range(1500):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-6, 3e-4))
+                kernel.driver.wait_until(job.done, 0.001)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                caught += 1
+            assert not kernel.driver._lock.locked()
+            assert not kernel.driver._waiters
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert caught > 100
