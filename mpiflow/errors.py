@@ -25,6 +25,30 @@ class NoDataFlowKernelError(MpiflowError):
     """An app was called with no DataFlowKernel loaded, or with one that has been cleaned up."""
 
 
+class OptionalModuleMissing(MpiflowError):
+    """A part of mpiflow needs a package that is not installed.
+
+    Attributes
+    ----------
+    module_names : list of str
+        What is missing.
+    reason : str
+        What it is needed for, and how to get it.
+    """
+
+    def __init__(self, module_names: list[str], reason: str) -> None:
+        super().__init__(module_names, reason)
+        self.module_names = module_names
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.module_names)} cannot be imported: {self.reason}"
+
+
+class InternalConsistencyError(MpiflowError):
+    """mpiflow's own books disagree: an error in mpiflow, worth a report."""
+
+
 # --- a task's own failure ---------------------------------------------------------------------------------
 
 
@@ -41,7 +65,17 @@ class AppBadFormatting(AppException):
 
 
 class BashAppNoReturn(AppException):
-    """The body of a bash_app gave no command line."""
+    """The body of a bash_app gave no command line.
+
+    Attributes
+    ----------
+    reason : str
+        The same in words.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class BashExitFailure(AppException):
@@ -85,11 +119,25 @@ class MissingOutputs(AppException):
 
 
 class BadStdStreamFile(AppException):
-    """A file given as ``stdout`` or ``stderr`` cannot be opened."""
+    """A file given as ``stdout`` or ``stderr`` cannot be opened.
+
+    Attributes
+    ----------
+    reason : str
+        Which file, and why not.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class TaskExited(AppException):
     """A task called ``sys.exit``: in a farm that ends the task, not the worker."""
+
+
+class TaskKilled(AppException):
+    """A task was ended by its future's ``kill()`` while it ran."""
 
 
 class SerializationError(MpiflowError):
@@ -97,7 +145,17 @@ class SerializationError(MpiflowError):
 
 
 class DeserializationError(MpiflowError):
-    """Bytes that arrived cannot be turned back into the object they were."""
+    """Bytes that arrived cannot be turned back into the object they were.
+
+    Attributes
+    ----------
+    reason : str
+        Whose bytes, and why not.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 # --- what a task depends on -------------------------------------------------------------------------------
@@ -105,6 +163,10 @@ class DeserializationError(MpiflowError):
 
 class DataFlowException(MpiflowError):
     """Base of what goes wrong between tasks."""
+
+
+class BadCheckpoint(DataFlowException):
+    """A checkpoint or journal of an earlier run is missing, damaged or not to be trusted; the text names the place."""
 
 
 class PropagatedException(DataFlowException):
@@ -163,14 +225,138 @@ class JoinError(PropagatedException):
 
 
 class ExecutorError(MpiflowError):
-    """An executor cannot do what was asked of it."""
+    """An executor cannot do what was asked of it.
+
+    Attributes
+    ----------
+    executor : object
+        The executor; words alone where no single one is meant.
+    reason : str
+        Why not.
+    """
+
+    def __init__(self, executor: object, reason: str = "") -> None:
+        super().__init__(executor, reason)
+        self.executor = executor
+        self.reason = reason or str(executor)
+
+    def __str__(self) -> str:
+        if not self.args[1]:
+            return self.reason
+        return f"Executor {getattr(self.executor, 'label', self.executor)} failed due to: {self.reason}"
+
+
+class BadStateException(ExecutorError):
+    """An executor has failed as a whole; what it was given fails with this.
+
+    Attributes
+    ----------
+    reason : str
+        The failure of the executor, in words.
+    """
+
+    def __init__(self, executor: object, exception: BaseException | str) -> None:
+        super().__init__(executor, str(exception))
+
+
+class ScalingFailed(ExecutorError):
+    """An executor could not get more workers. Never raised by the farm, whose workers are the job's ranks."""
+
+    def __str__(self) -> str:
+        return f"Executor {getattr(self.executor, 'label', self.executor)} failed to scale due to: {self.reason}"
+
+
+class UnsupportedFeatureError(ExecutorError):
+    """An executor was asked for something that it does not offer.
+
+    Attributes
+    ----------
+    feature : str
+        What was asked for; a whole sentence when the executor is not named.
+    current_executor, target_executor : str
+        The executor that was asked, and one that offers it; empty where there is none.
+    """
+
+    def __init__(self, feature: str, current_executor: str = "", target_executor: str = "") -> None:
+        super().__init__(feature)
+        self.args = (feature, current_executor, target_executor)
+        self.feature = feature
+        self.current_executor = current_executor
+        self.target_executor = target_executor
+
+    def __str__(self) -> str:
+        if not self.current_executor:
+            return self.feature
+        words = f"The {self.feature} feature is unsupported in {self.current_executor}"
+        return f"{words}; use {self.target_executor}" if self.target_executor else words
+
+
+class InvalidResourceSpecification(ExecutorError):
+    """A ``parsl_resource_specification`` asks for what the executor does not have.
+
+    Attributes
+    ----------
+    invalid_keys : set of str
+        Keys that mean nothing to the executor, or lack a legal value.
+    message : str
+        What is legal.
+    """
+
+    def __init__(self, invalid_keys: set[str], message: str = "") -> None:
+        super().__init__(invalid_keys, message)
+        self.invalid_keys = invalid_keys
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"Invalid Resource Specification Supplied: {self.invalid_keys}. {self.message}"
+
+
+class TooManyJobFailuresError(MpiflowError):
+    """An executor gave up because its workers kept failing."""
+
+
+class BadMessage(MpiflowError):
+    """A message that is none of ours, or of another version.
+
+    Attributes
+    ----------
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"Received an unsupported message. Reason: {self.reason}"
 
 
 class WorkerLost(ExecutorError):
     """The process that ran a task died with it.
 
     The text names the task, the signal or exit code, the host and rank, and the peak memory of the process.
+
+    Attributes
+    ----------
+    worker_id : int or None
+        The rank it was a process of.
+    hostname : str
+        Where it ran; empty if that is not known.
     """
+
+    def __init__(self, words: str, worker_id: int | None = None, hostname: str = "") -> None:
+        super().__init__(words)
+        self.args = (words, worker_id, hostname)
+        self.worker_id = worker_id
+        self.hostname = hostname
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class ManagerLost(WorkerLost):
+    """A whole rank was lost, and with it the process that ran a task."""
 
 
 class FarmLost(ExecutorError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import update_wrapper
+from inspect import Parameter, signature
 from typing import Any, overload
 
 from mpiflow.apps.bash import BashCommand
@@ -15,6 +16,8 @@ from mpiflow.kernel.reserved import RESERVED
 
 Decorator = Callable[[Callable[..., Any]], "DecoratedApp"]
 
+_NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
 
 class DecoratedApp:
     """A decorated function: calling it makes a task.
@@ -25,25 +28,54 @@ class DecoratedApp:
         The function itself.
     app : App
         What the kernel knows of it.
+    executors : "all" or list of str
+        Labels of the executors it may run on.
+    cache : bool
+        Whether results are remembered.
+    ignore_for_cache : list of str or None
+        Keyword arguments that make no difference to that.
+    kwargs : dict
+        Defaults of parameters, which hold for calls that do not give them: of the reserved ones (``stdout``,
+        ``walltime``, ...); of a bash_app all.
     data_flow_kernel : DataFlowKernel or None
         Where its tasks go; None for the one that is loaded when it is called.
     """
 
-    def __init__(self, app: App, data_flow_kernel: DataFlowKernel | None) -> None:
+    def __init__(self, app: App, data_flow_kernel: DataFlowKernel | None, all_defaults: bool = False) -> None:
         self.app = app
         self.func = app.func
         self.executors = app.executors
+        self.cache = app.cache
+        self.ignore_for_cache = list(app.ignore_for_cache) or None
         self.data_flow_kernel = data_flow_kernel
-        self._defaults = _reserved_defaults(app.func)
+        self._positions: dict[str, int] = {}
+        self.kwargs = self._defaults(all_defaults)
         update_wrapper(self, app.func, updated=())
+        self.__name__ = app.name  # a partial has none of its own
 
     def __call__(self, *args: Any, **kwargs: Any) -> AppFuture:
         dfk = self.data_flow_kernel
         if dfk is None:
             dfk = for_a_call()
-        if self._defaults:
-            kwargs = {**self._defaults, **kwargs}
+        if self.kwargs:
+            kwargs = {**self._defaults_beside(len(args)), **kwargs}
         return dfk.call(self.app, args, kwargs)
+
+    def _defaults(self, of_all: bool) -> dict[str, Any]:
+        try:
+            parameters = signature(self.func).parameters.values()
+        except (TypeError, ValueError):
+            return {}  # a builtin: it has no such parameters
+        named = {p.name: p for p in parameters if p.kind in _NAMED and p.default is not Parameter.empty}
+        if any(p.kind is Parameter.POSITIONAL_OR_KEYWORD for p in named.values()):
+            self._positions = {p.name: at for at, p in enumerate(parameters) if p.name in named}
+        return {name: p.default for name, p in named.items() if of_all or name in RESERVED}
+
+    def _defaults_beside(self, args: int) -> dict[str, Any]:
+        """The defaults of parameters that a call with so many positional arguments has not given by place."""
+        if not args:
+            return self.kwargs
+        return {name: value for name, value in self.kwargs.items() if self._positions.get(name, args) >= args}
 
     def map(self, *iterables: Iterable[Any], chunksize: int | None = None) -> Iterator[Any]:
         """Call it on each item in bulk: results in order, see `mpiflow.map`."""
@@ -64,27 +96,27 @@ def _undecorated(func: Callable[..., Any]) -> Callable[..., Any]:
     return func
 
 
-def _reserved_defaults(func: Callable[..., Any]) -> dict[str, Any]:
-    """Defaults of parameters such as ``stdout`` and ``walltime``, which hold for calls that do not give them."""
-    from inspect import Parameter, signature
-
-    try:
-        parameters = signature(func).parameters.values()
-    except (TypeError, ValueError):
-        return {}  # a builtin: it has no such parameters
-    return {p.name: p.default for p in parameters if p.name in RESERVED and p.default is not Parameter.empty}
-
-
-def _check(function: object, executors: object, kernel: object) -> None:
+def _check(
+    function: object, executors: object, kernel: object, cache: object, ignored: object, priority: object = 0
+) -> None:
+    """TypeError for a decorator's argument of a wrong type."""
     if function is not None and not callable(function):
         raise TypeError(f"an app is made of a function, not of {type(function).__name__}: {function!r}")
-    labels = executors == "all" or (
-        isinstance(executors, list | tuple) and executors and all(isinstance(e, str) for e in executors)
-    )
+    labels = executors == "all" or (isinstance(executors, list | tuple) and executors and _all_texts(executors))
     if not labels:
         raise TypeError(f"executors is {executors!r}; legal is 'all' or a list of labels")
     if kernel is not None and not isinstance(kernel, DataFlowKernel):
         raise TypeError(f"data_flow_kernel is {kernel!r}; legal is None or a DataFlowKernel")
+    if not isinstance(cache, bool):
+        raise TypeError(f"cache is {cache!r}; legal is True or False")
+    if ignored is not None and not (isinstance(ignored, list | tuple) and _all_texts(ignored)):
+        raise TypeError(f"ignore_for_cache is {ignored!r}; legal is None or a list of names of keyword arguments")
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise TypeError(f"priority is {priority!r}; legal is a whole number, lower goes first")
+
+
+def _all_texts(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 @overload
@@ -93,12 +125,18 @@ def python_app(function: Callable[..., Any]) -> DecoratedApp: ...
 def python_app(
     function: None = None,
     data_flow_kernel: DataFlowKernel | None = None,
+    cache: bool = False,
     executors: str | Sequence[str] = "all",
+    ignore_for_cache: Sequence[str] | None = None,
+    priority: int = 0,
 ) -> Decorator: ...
 def python_app(
     function: Callable[..., Any] | None = None,
     data_flow_kernel: DataFlowKernel | None = None,
+    cache: bool = False,
     executors: str | Sequence[str] = "all",
+    ignore_for_cache: Sequence[str] | None = None,
+    priority: int = 0,
 ) -> DecoratedApp | Decorator:
     """Make a function an app that runs in a runner.
 
@@ -108,8 +146,14 @@ def python_app(
         What runs; the decorator may be written with and without parentheses.
     data_flow_kernel : DataFlowKernel, optional
         Where its tasks go; default: the one loaded when it is called.
+    cache : bool
+        Whether a call that was made before is answered with the result it had.
     executors : "all" or list of str
-        Labels of the executors it may run on.
+        Labels of the executors it may run on; of several, the one with the least to do is taken.
+    ignore_for_cache : list of str, optional
+        Keyword arguments that make no difference to `cache`.
+    priority : int
+        Among what is ready, lower goes first; a call may say otherwise with ``priority=``.
 
     Returns
     -------
@@ -124,11 +168,18 @@ def python_app(
     >>> double(21).result()                                    # doctest: +SKIP
     42
     """
-    _check(function, executors, data_flow_kernel)
+    _check(function, executors, data_flow_kernel, cache, ignore_for_cache, priority)
 
     def decorate(func: Callable[..., Any]) -> DecoratedApp:
-        _check(func, executors, data_flow_kernel)
-        return DecoratedApp(App(func, executors=executors), data_flow_kernel)
+        _check(func, executors, data_flow_kernel, cache, ignore_for_cache, priority)
+        app = App(
+            func,
+            executors=executors,
+            cache=cache,
+            ignore_for_cache=ignore_for_cache or (),
+            priority=priority,
+        )
+        return DecoratedApp(app, data_flow_kernel)
 
     return decorate if function is None else decorate(function)
 
@@ -139,12 +190,18 @@ def bash_app(function: Callable[..., Any]) -> DecoratedApp: ...
 def bash_app(
     function: None = None,
     data_flow_kernel: DataFlowKernel | None = None,
+    cache: bool = False,
     executors: str | Sequence[str] = "all",
+    ignore_for_cache: Sequence[str] | None = None,
+    priority: int = 0,
 ) -> Decorator: ...
 def bash_app(
     function: Callable[..., Any] | None = None,
     data_flow_kernel: DataFlowKernel | None = None,
+    cache: bool = False,
     executors: str | Sequence[str] = "all",
+    ignore_for_cache: Sequence[str] | None = None,
+    priority: int = 0,
 ) -> DecoratedApp | Decorator:
     """Make a function that returns a command line an app that runs the command.
 
@@ -153,7 +210,7 @@ def bash_app(
 
     Parameters
     ----------
-    function, data_flow_kernel, executors
+    function, data_flow_kernel, cache, executors, ignore_for_cache, priority
         As for `python_app`.
 
     Examples
@@ -164,11 +221,19 @@ def bash_app(
     >>> hello("world").result()                                # doctest: +SKIP
     0
     """
-    _check(function, executors, data_flow_kernel)
+    _check(function, executors, data_flow_kernel, cache, ignore_for_cache, priority)
 
     def decorate(func: Callable[..., Any]) -> DecoratedApp:
-        _check(func, executors, data_flow_kernel)
-        return DecoratedApp(App(func, BashCommand(func), executors=executors), data_flow_kernel)
+        _check(func, executors, data_flow_kernel, cache, ignore_for_cache, priority)
+        app = App(
+            func,
+            BashCommand(func),
+            executors=executors,
+            cache=cache,
+            ignore_for_cache=ignore_for_cache or (),
+            priority=priority,
+        )
+        return DecoratedApp(app, data_flow_kernel, all_defaults=True)
 
     return decorate if function is None else decorate(function)
 
@@ -176,9 +241,17 @@ def bash_app(
 @overload
 def join_app(function: Callable[..., Any]) -> DecoratedApp: ...
 @overload
-def join_app(function: None = None, data_flow_kernel: DataFlowKernel | None = None) -> Decorator: ...
 def join_app(
-    function: Callable[..., Any] | None = None, data_flow_kernel: DataFlowKernel | None = None
+    function: None = None,
+    data_flow_kernel: DataFlowKernel | None = None,
+    cache: bool = False,
+    ignore_for_cache: Sequence[str] | None = None,
+) -> Decorator: ...
+def join_app(
+    function: Callable[..., Any] | None = None,
+    data_flow_kernel: DataFlowKernel | None = None,
+    cache: bool = False,
+    ignore_for_cache: Sequence[str] | None = None,
 ) -> DecoratedApp | Decorator:
     """Make a function that calls apps and returns their futures an app with their results.
 
@@ -187,8 +260,8 @@ def join_app(
 
     Parameters
     ----------
-    function, data_flow_kernel
-        As for `python_app`.
+    function, data_flow_kernel, cache, ignore_for_cache
+        As for `python_app`; what is remembered is the joined result.
 
     Examples
     --------
@@ -196,10 +269,16 @@ def join_app(
     ... def total(n):
     ...     return add(*[double(i) for i in range(n)])
     """
-    _check(function, "all", data_flow_kernel)
+    _check(function, "all", data_flow_kernel, cache, ignore_for_cache)
 
     def decorate(func: Callable[..., Any]) -> DecoratedApp:
-        _check(func, "all", data_flow_kernel)
-        return DecoratedApp(App(func, join=True), data_flow_kernel)
+        _check(func, "all", data_flow_kernel, cache, ignore_for_cache)
+        app = App(
+            func,
+            join=True,
+            cache=cache,
+            ignore_for_cache=ignore_for_cache or (),
+        )
+        return DecoratedApp(app, data_flow_kernel)
 
     return decorate if function is None else decorate(function)

@@ -35,6 +35,11 @@ class Arguments(argparse.Namespace):
     seed: int | None
     run_dir: str | None
     progress: bool
+    config_file: str | None
+    as_parsl: bool
+    trust: bool
+    fresh: bool
+    checkpoint_all: bool
     quick: bool
     script: str | None
     rest: list[str]
@@ -86,11 +91,29 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds that MPI may take to start on every rank, plus 0.1 a rank (default 120)",
     )
+    _add_for_scripts(made)
     made.add_argument("--no-progress", dest="progress", action="store_false", help="show no progress")
     made.add_argument("--quick", action="store_true", help="doctor: only what a script needs to know")
     made.add_argument("script", nargs="?", help="a Python script; what follows it is its own")
     made.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return made
+
+
+def _add_for_scripts(made: argparse.ArgumentParser) -> None:
+    """Options about what the script finds: its Config, its modules, the results of earlier runs."""
+    made.add_argument(
+        "--config", dest="config_file", metavar="FILE", help="a TOML file: the Config of a script that loads none"
+    )
+    made.add_argument(
+        "--as-parsl", action="store_true", help="run a script written for Parsl: `import parsl` finds mpiflow"
+    )
+    made.add_argument("--fresh", action="store_true", help="take up no results of earlier runs")
+    made.add_argument(
+        "--checkpoint-all", action="store_true", help="keep the results of all apps, not only of those with cache=True"
+    )
+    made.add_argument(
+        "--trust", action="store_true", help="take up results although other people can write to their files"
+    )
 
 
 def parse(arguments: list[str]) -> Arguments:
@@ -110,7 +133,9 @@ def parse(arguments: list[str]) -> Arguments:
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Options and the first word that is none, and what follows that word."""
-    takes_value = {"-n", "--runners-per-rank", "--isolation", "--seed", "--run-dir", "--init-timeout"}
+    takes_value = {
+        "-n", "--runners-per-rank", "--isolation", "--seed", "--run-dir", "--config", "--init-timeout",
+    }  # fmt: skip
     position = 0
     while position < len(arguments):
         word = arguments[position]
@@ -124,11 +149,13 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def script_arguments(parsed: Arguments) -> str:
-    """What is wrong with the script's name, in words; empty when nothing is."""
+    """What is wrong with the names of files, in words; empty when nothing is."""
     if parsed.script is None:
         return f"which script? Say `python -m mpiflow script.py`\n{parser().format_usage()}".rstrip()
     if os.path.isdir(parsed.script):
         return f"{parsed.script} is a directory; a Python script is wanted"
     if not os.path.exists(parsed.script):
         return f"{parsed.script}: there is no such file (looked in {os.getcwd()})"
+    if parsed.config_file is not None and not os.path.isfile(parsed.config_file):
+        return f"--config {parsed.config_file}: there is no such file (looked in {os.getcwd()})"
     return ""

@@ -62,7 +62,8 @@ def start_rank(arguments: list[str]) -> int:
     from mpiflow.comm.segments import private, shared
 
     comm = MPIComm(lambda rank: private if rank == 0 else shared)
-    cores = share_of_cores(world.ranks_on_this_node())
+    ranks, workers = world.on_this_node()
+    cores = share_of_cores(ranks)
     if comm.rank == 0:
         from mpiflow.cli.rank0 import run_rank0, take_signals
 
@@ -70,7 +71,7 @@ def start_rank(arguments: list[str]) -> int:
         meet_front(front)
         code = run_rank0(arguments, comm, zygote, launched, protection)
     else:
-        code = _work(comm, zygote, cores)
+        code = _work(comm, zygote, cores, (comm.rank, workers.index(comm.rank), len(workers)))
     return _leave(comm, code)
 
 
@@ -126,7 +127,7 @@ def _refuse(launched: Launched) -> int:
     return WORLDS_OF_ONE
 
 
-def _work(comm: MPIComm, zygote: Zygote, cores: int) -> int:
+def _work(comm: MPIComm, zygote: Zygote, cores: int, place: tuple[int, int, int]) -> int:
     """A worker's life."""
     from mpiflow.errors import FarmLost
     from mpiflow.worker.worker import describe_rank, serve
@@ -135,7 +136,7 @@ def _work(comm: MPIComm, zygote: Zygote, cores: int) -> int:
     os.dup2(nothing, 0)  # standard input is the script's
     os.close(nothing)
     try:
-        serve(comm, zygote, describe_rank(comm.rank), cores)
+        serve(comm, zygote, describe_rank(comm.rank), cores, place)
     except FarmLost:  # rank 0 has gone, or MPI is no longer usable: nothing is left to do here
         zygote.close()
     return 0

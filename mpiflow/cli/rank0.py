@@ -101,6 +101,15 @@ def _set_options(parsed: Arguments) -> None:
     options.seed = parsed.seed
     options.run_dir = parsed.run_dir
     options.progress = parsed.progress
+    options.config_file = parsed.config_file
+    options.as_parsl = parsed.as_parsl
+    options.trust = parsed.trust
+    options.fresh = parsed.fresh
+    options.checkpoint_all = parsed.checkpoint_all
+    if parsed.as_parsl:
+        import mpiflow.parsl
+
+        mpiflow.parsl.install()
     options.started_by_mpiflow = True
 
 

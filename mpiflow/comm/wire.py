@@ -25,6 +25,7 @@ TASK_FORK  rank 0 → worker    the same, to run in a process of its own
 DROP       rank 0 → worker    attempt numbers, u64 each: forget these, kill what runs them
 PING       rank 0 → worker    nothing; acknowledged at once
 QUIT       rank 0 → worker    nothing; the job is over
+FORGET     rank 0 → runner    nothing; the function is called no more
 HELLO      worker → rank 0    pickled dict: host, pid, CPUs; or what is wrong with it
 ACK        worker → rank 0    nothing; ``aid`` is how many messages have been received since the last
 STARTED    runner → worker    nothing; sent for tasks with a walltime, whose clock starts now
@@ -51,7 +52,7 @@ HEADER = Struct("<QIIIfHH")
 #: another message (MPI) or another file descriptor (a runner).
 INLINE = 64 * 1024
 
-SETTINGS, FUNCTION, TASK, TASK_RANK, TASK_FORK, DROP, PING, QUIT = range(1, 9)
+SETTINGS, FUNCTION, TASK, TASK_RANK, TASK_FORK, DROP, PING, QUIT, FORGET = range(1, 10)
 HELLO, ACK, STARTED, DONE, RAISED, DIED, OVERTIME, OUTPUT, BYE = range(16, 25)
 
 

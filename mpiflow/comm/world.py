@@ -41,12 +41,12 @@ def size() -> int:
     return MPI.COMM_WORLD.Get_size()
 
 
-def ranks_on_this_node() -> int:
-    """Ranks that share this node's memory; collective over the world."""
+def on_this_node() -> tuple[int, list[int]]:
+    """How many ranks share this node's memory, and which of them are workers, in order; collective over the world."""
     node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
-    ranks: int = node.Get_size()
+    ranks: list[int] = node.allgather(MPI.COMM_WORLD.Get_rank())
     node.Free()
-    return ranks
+    return len(ranks), [rank for rank in ranks if rank > 0]
 
 
 def library() -> Library:

@@ -14,6 +14,13 @@ class File:
     url : str or path
         A path, or a URL with a scheme.
 
+    Raises
+    ------
+    TypeError
+        For what is no str and no path of str.
+    ValueError
+        For a URL that is none, such as ``http://[::1``.
+
     Attributes
     ----------
     url, scheme, netloc, path, filename : str
@@ -31,11 +38,9 @@ class File:
         if not isinstance(url, str | os.PathLike):
             raise TypeError(f"File takes a str or a path, not {type(url).__name__}: {url!r}")
         self.url = os.fspath(url)
-        parts = urlparse(self.url)
-        self.scheme = parts.scheme or "file"
-        self.netloc = parts.netloc
-        # A plain path may hold what a URL may not: '#', '?', ';'.
-        self.path = parts.path if parts.scheme else self.url
+        if not isinstance(self.url, str):
+            raise TypeError(f"File takes a path of str, not of {type(self.url).__name__}: {url!r}")
+        self.scheme, self.netloc, self.path = _parts(self.url)
         self.filename = os.path.basename(self.path)
         self.local_path: str | None = None
 
@@ -64,3 +69,14 @@ class File:
         if self.local_path is not None:
             parts.append(f"local_path={self.local_path}")
         return f"<File at {id(self):#x} {' '.join(parts)}>"
+
+
+def _parts(url: str) -> tuple[str, str, str]:
+    """Scheme, host and path. A plain path may hold what a URL may not: '#', '?', ';', '//['."""
+    if url.startswith("/"):
+        return "file", "", url
+    try:
+        parts = urlparse(url)
+    except ValueError as error:
+        raise ValueError(f"File: {url!r} is no URL: {error}") from error
+    return (parts.scheme, parts.netloc, parts.path) if parts.scheme else ("file", "", url)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import suppress
 from typing import Any
 
 from mpiflow.data.files import File
@@ -13,26 +14,36 @@ class DataFuture(Future[File]):
 
     Parameters
     ----------
-    parent : Future
-        The task's future.
-    file : File
-        What it writes.
+    fut : Future
+        The task's future, or that of the task which takes the file to its place.
+    file_obj : File
+        What is written.
     tid : int
-        Number of the task.
+        Number of the task that writes it.
+
+    Examples
+    --------
+    >>> task = Future()
+    >>> file = DataFuture(task, File("out.txt"), tid=0)
+    >>> task.set_result(None)
+    >>> file.result().filepath
+    'out.txt'
     """
 
-    def __init__(self, parent: Future[Any], file: File, tid: int) -> None:
-        if not isinstance(file, File):
-            raise TypeError(f"DataFuture takes a File, not {type(file).__name__}: {file!r}")
+    def __init__(self, fut: Future[Any], file_obj: File, tid: int) -> None:
+        for name, value, kind in (("fut", fut, Future), ("file_obj", file_obj, File), ("tid", tid, int)):
+            if not isinstance(value, kind):
+                raise TypeError(f"DataFuture: {name} is a {kind.__name__}, not {type(value).__name__}: {value!r}")
         super().__init__()
         #: The task's future; None once this one has its outcome.
-        self.parent: Future[Any] | None = parent
-        self.file_obj = file
+        self.parent: Future[Any] | None = fut
+        self.file_obj = file_obj
         self.tid = tid
-        parent.add_done_callback(self._follow)
+        fut.add_done_callback(self._follow)
 
     def _follow(self, parent: Future[Any]) -> None:
-        error = parent.exception()
+        # a cancelled future raises where others return
+        error = CancelledError() if parent.cancelled() else parent.exception()
         try:
             if error is not None:
                 self.set_exception(error)
@@ -46,7 +57,8 @@ class DataFuture(Future[File]):
         """Wait for the task, driving the farm; then follow it, should its callbacks be still to come."""
         parent = self.parent
         if parent is not None:
-            parent.exception(timeout)
+            with suppress(CancelledError):  # told by `_follow`
+                parent.exception(timeout)
             self._follow(parent)
 
     def result(self, timeout: float | None = None) -> File:
@@ -83,4 +95,5 @@ class DataFuture(Future[File]):
 
     def __repr__(self) -> str:
         done = "done" if self.done() else "not done"
-        return f"<DataFuture representing {self.file_obj!r} {done}>"
+        name = f"{type(self).__module__}.{type(self).__qualname__}"
+        return f"<{name} object at {id(self):#x} representing {self.file_obj!r} {done}>"

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from mpiflow import linux
 from mpiflow.comm import wire
 from mpiflow.comm.wire import DONE, HEADER, OVERTIME
+from mpiflow.errors import FarmLost
 from mpiflow.farm.farm import Attempt, Farm
 
 if TYPE_CHECKING:
@@ -77,37 +79,67 @@ class Fleet:
         linux.sleep_exactly()  # this thread, and those it starts
         self.comm = comm
         self.hosts: dict[int, dict[str, object]] = {}
-        self.runners = 0
+        #: Tasks that each worker runs at once.
+        self.runners: dict[int, int] = {}
+        self._told: dict[int, bytes] = {}
         #: Tasks a worker runs at once when nobody says.
         self.default_runners = 1
         self._settings = settings
         self._printed = printed
         self._farm: Farm[Task] = Farm()
         self._lock = threading.Lock()
-        self._aids = count(1)
+        #: Numbers of new attempts.
+        self.aids = count(1)
         self._fids = count(1)
         self._functions: dict[int, bytes] = {}
         self._names: dict[int, str] = {}
+        self._forgotten: deque[int] = deque()
         self._messages = 0
 
     # --- who is there -------------------------------------------------------------------------------------
 
-    def configure(self, runners: int) -> None:
-        """Set how many tasks a worker runs at once; the latest word holds for all executors."""
-        with self._lock:
-            if runners == self.runners:
-                return
-            self.runners = runners
-            settings = dict(self._settings, runners=runners)
-            for peer in self.comm.peers:
-                self.comm.send(peer, wire.record(wire.SETTINGS, pickle.dumps(settings, 5)))
-            for worker in self._farm.workers:
-                self._farm.on_joined(worker, runners)
+    def configure(self, runners: int, workers: Iterable[int], more: dict[str, object] | None = None) -> None:
+        """Set how many tasks each of these workers runs at once; of several executors, the latest word holds.
 
-    @property
-    def slots(self) -> int:
-        """Tasks that all workers can run at once."""
-        return len(self.comm.peers) * max(1, self.runners)
+        Parameters
+        ----------
+        runners : int
+            Tasks at a time.
+        workers : iterable of int
+            Which workers.
+        more : dict, optional
+            Other settings of their runners, those of `worker.binding`.
+        """
+        with self._lock:
+            settings = pickle.dumps({**self._settings, **(more or {}), "runners": runners}, 5)
+            for worker in workers:
+                if self._told.get(worker) == settings:
+                    continue
+                self._told[worker] = settings
+                self.runners[worker] = runners
+                self.comm.send(worker, wire.record(wire.SETTINGS, settings))
+                if worker in self.hosts:
+                    self._farm.on_joined(worker, runners)
+
+    def slots(self, workers: Iterable[int]) -> int:
+        """Tasks that these workers can run at once."""
+        return sum(self.runners.get(worker, 1) for worker in workers)
+
+    def meet_all(self, seconds: float) -> None:
+        """Wait until every worker has reported; FarmLost when the time is over first."""
+        end = time.monotonic() + seconds
+        while len(self.hosts) < len(self.comm.peers):
+            if time.monotonic() > end:
+                missing = sorted(set(self.comm.peers) - set(self.hosts))
+                raise FarmLost(f"rank {missing[0]} and {len(missing) - 1} others have not reported in {seconds:g} s")
+            self.pump()
+            self.comm.wait(0.001)
+
+    def pool(self, workers: Sequence[int], prefetch: int | None) -> int:
+        """Number of the farm's pool with these workers."""
+        with self._lock:
+            everyone = len(workers) == len(self.comm.peers)
+            return self._farm.pool(None if everyone else workers, prefetch)
 
     @property
     def busy(self) -> int:
@@ -128,15 +160,25 @@ class Fleet:
         self._names[fid] = name
         return fid
 
-    def number(self) -> int:
-        """The number of a new attempt."""
-        return next(self._aids)
+    def forget(self, fid: int) -> None:
+        """A function is called no more. From anywhere, a garbage collection among others: it is only noted here."""
+        self._forgotten.append(fid)
 
-    def submit(self, deliveries: Sequence[Delivery]) -> None:
+    def submit(self, deliveries: Sequence[Delivery], pool: int = 0, priority: int = 0) -> None:
         """Give deliveries to the farm, and send what it gives out."""
         with self._lock:
-            self._farm.on_ready(deliveries)
+            if self._forgotten:
+                self._tell_forgotten()
+            self._farm.on_ready(deliveries, pool, priority)
             self._flush()
+
+    def _tell_forgotten(self) -> None:
+        """Have workers drop functions that nobody can call any more."""
+        while self._forgotten:
+            fid = self._forgotten.popleft()
+            del self._functions[fid], self._names[fid]
+            for worker in self._farm.on_forgotten(fid):
+                self.comm.send(worker, wire.record(wire.FORGET, fid=fid))
 
     def _flush(self) -> None:
         for bulk in self._farm.plan():
@@ -151,6 +193,11 @@ class Fleet:
                     delivery.attachments = ()
             self.comm.send(bulk.worker, b"".join(parts), attachments)
             self._messages += 1
+
+    def revoke(self, delivery: Delivery) -> bool:
+        """Forget a delivery that no worker has; whether that was so."""
+        with self._lock:
+            return self._farm.revoke(delivery)
 
     def withdraw(self, aids: set[int]) -> None:
         """Forget deliveries; workers drop theirs and kill what runs."""
@@ -209,7 +256,7 @@ class Fleet:
     def on_hello(self, peer: int, hello: dict[str, object]) -> None:
         """A worker has reported: take it into service."""
         self.hosts[peer] = hello
-        self._farm.on_joined(peer, max(1, self.runners))
+        self._farm.on_joined(peer, self.runners.get(peer, 1))
 
     def where(self, worker: int) -> str:
         """A worker in words."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import re
 import signal
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from mpiflow.comm import wire
 from mpiflow.comm.pickling import pack, pack_function, unpack, unpack_failure
@@ -15,72 +17,165 @@ from mpiflow.errors import (
     AppTimeout,
     ConfigurationError,
     DeserializationError,
+    InvalidResourceSpecification,
     SerializationError,
     WorkerLost,
 )
-from mpiflow.executors.base import Completion, Executor, Settings, Submission, check_count
+from mpiflow.executors.base import BulkExecutor, Completion, Submission, check_count, check_resources
 from mpiflow.executors.fleet import Answer, Delivery, Fleet, installed
 from mpiflow.executors.options import options
+from mpiflow.executors.ranks import Ranks, by_host, check_ranks, choose
 
 if TYPE_CHECKING:
     from mpiflow.kernel.app import App
     from mpiflow.kernel.task import Task
 
-#: A function is kept by every worker and runner for good; data belongs into arguments.
+#: A function is kept by every worker and runner as long as its app is there; data belongs into arguments.
 MOST_FUNCTION_BYTES = 1 << 30
+#: How processors may be shared out among runners, beside lists of them; see `worker.binding`.
+AFFINITIES = ("none", "block", "block-reverse", "alternating")
+_LIST = re.compile(r"list(:\d+(-\d+)?(,\d+(-\d+)?)*)+")
+#: Seconds for all workers to report, where an executor is chosen by their hosts.
+MEET_WITHIN = 120.0
+_FIELDS = (
+    "label", "ranks", "isolation", "runners_per_rank", "prefetch", "storage_access", "working_dir", "cpu_affinity",
+    "available_accelerators",
+)  # fmt: skip
 _KINDS = {"runner": wire.TASK, "rank": wire.TASK_RANK, "task": wire.TASK_FORK}
 
 
-class MPIExecutor(Executor):
+def check_affinity(affinity: str) -> str:
+    """The same; ConfigurationError for one that is none."""
+    if affinity in AFFINITIES or (isinstance(affinity, str) and _LIST.fullmatch(affinity)):
+        return affinity
+    legal = f"{', '.join(map(repr, AFFINITIES))} and 'list:0-3:4-7'"
+    raise ConfigurationError(f"MPIExecutor: cpu_affinity is {affinity!r}; legal are {legal}")
+
+
+def accelerators(available: int | Sequence[str]) -> tuple[str, ...]:
+    """Names of accelerators: a count stands for the numbers below it."""
+    if isinstance(available, int) and not isinstance(available, bool) and available >= 0:
+        return tuple(map(str, range(available)))
+    if isinstance(available, list | tuple) and all(isinstance(name, str | int) for name in available):
+        return tuple(map(str, available))
+    words = f"MPIExecutor: available_accelerators is {available!r}; legal is a count or a list of names"
+    raise ConfigurationError(words)
+
+
+class MPIExecutor(BulkExecutor):
     """Runs tasks on the ranks of this MPI job, or on local runners where there is one rank only.
 
     Parameters
     ----------
     label : str
         Name of the executor.
+    ranks : str, float or list of int, optional
+        Which ranks it takes: "1-511,600-"; a share of all, which begins where that of the executor before it
+        in the Config ends; their numbers; or a pattern that host names match. Default: all.
     isolation : {"runner", "rank", "task"}, optional
         Where a task runs: in a process below the rank that is used again (default); in the rank itself, for
         micro-tasks and for libraries that need MPI there; in a new process for each task.
     runners_per_rank : int, optional
         Tasks a rank runs at once, at least 1 (default 1, or what ``--runners-per-rank`` says; without MPI,
         one for each usable CPU).
+    prefetch : int, optional
+        Tasks that a rank may hold beside those it runs, at most; default: about ten milliseconds of work.
+    storage_access : list of Staging, optional
+        How it reaches files that are not local; default `mpiflow.default_staging`.
+    working_dir : str, optional
+        Where staged files go; default: the current directory.
+    cpu_affinity : str
+        How a rank's processors are shared out among its runners: "none" (all may use all), "block",
+        "block-reverse", "alternating", or "list:0-3:4-7" with the processors of each.
+    available_accelerators : int or list of str
+        Accelerators of a node, as many as that or by name; each runner gets one, which ``CUDA_VISIBLE_DEVICES``
+        and its like name.
+    **parsl
+        Parameters that Parsl's MPIExecutor has and a farm has no use for; one line names those that were given.
     """
 
     def __init__(
-        self, label: str = "mpi", isolation: str | None = None, runners_per_rank: int | None = None
+        self,
+        label: str = "mpi",
+        ranks: Ranks = None,
+        isolation: str | None = None,
+        runners_per_rank: int | None = None,
+        prefetch: int | None = None,
+        storage_access: list[Any] | None = None,
+        working_dir: str | None = None,
+        cpu_affinity: str = "none",
+        available_accelerators: int | Sequence[str] = (),
+        **parsl: Any,
     ) -> None:
+        super().__init__()
+        if parsl:
+            from mpiflow.parsl.ignored import MPI, take_ignored
+
+            prefetch = parsl.pop("prefetch_capacity", prefetch)
+            take_ignored("MPIExecutor", parsl, {*MPI, "drain_period"})
+        if not isinstance(label, str) or not label:
+            raise ConfigurationError(f"MPIExecutor: label is {label!r}; legal is a text")
         if isolation is not None and isolation not in _KINDS:
             raise ConfigurationError(
                 f"MPIExecutor: isolation is {isolation!r}; legal are 'runner', 'rank' and 'task'"
             )
+        check_ranks(ranks)
         if runners_per_rank is not None:
             check_count("MPIExecutor", "runners_per_rank", runners_per_rank)
+        if prefetch is not None:
+            check_count("MPIExecutor", "prefetch", prefetch, least=0)
         self.label = label
+        self.ranks = ranks
         self.isolation = isolation
         self.runners_per_rank = runners_per_rank
+        self.prefetch = prefetch
+        self.storage_access = storage_access
+        self.working_dir = working_dir
+        self.cpu_affinity = check_affinity(cpu_affinity)
+        self.available_accelerators = accelerators(available_accelerators)
         self._inbox: deque[Answer] = deque()
         self._failed: deque[Completion] = deque()
-        self._fids: dict[App, int] = {}
-        self._held: set[int] = set()
-        self._seed = 0
+        # By number of the app. The reference is there for its callback: see `_register`.
+        self._fids: dict[int, int] = {}
+        self._apps: dict[int, ref[App]] = {}
+        #: Deliveries that have no result yet; by task, for who wants one back.
+        self._held: dict[Task, Delivery] = {}
         self._kind = wire.TASK
         self._fleet: Fleet | None = None
+        self._workers: list[int] = []
+        self._pool = 0
 
-    def start(self, settings: Settings) -> None:
+    in_processes = True
+
+    def __repr__(self) -> str:
+        return f"MPIExecutor({', '.join(f'{field}={getattr(self, field)!r}' for field in _FIELDS)})"
+
+    @property
+    def share(self) -> float:
+        """The share of all ranks that it takes, 0 if its ranks are chosen in another way."""
+        return float(self.ranks) if isinstance(self.ranks, int | float) else 0.0
+
+    def start(self) -> None:
         """Join the fleet of this process; without MPI, make one of local runners."""
         from mpiflow.executors.local import local_fleet
 
         if self._fleet is not None:
             words = f"executor {self.label!r} is in use by another DataFlowKernel; give each its own"
             raise ConfigurationError(words)
-        self._seed = settings.seed
-        fleet = self._fleet = installed() or local_fleet()
+        fleet = installed() or local_fleet()
+        if by_host(self.ranks):
+            fleet.meet_all(MEET_WITHIN)
+        hosts = {worker: str(said["host"]) for worker, said in fleet.hosts.items()}
+        self._workers = choose(self.ranks, fleet.comm.peers, hosts, self.settings.before)
         isolation = self.isolation or options.isolation
         if isolation == "rank" and fleet.comm.peers == [0]:
             isolation = "runner"  # a lone process has no rank beside the script's own
         self._kind = _KINDS[isolation]
         runners = self.runners_per_rank or options.runners_per_rank or fleet.default_runners
-        fleet.configure(1 if isolation == "rank" else runners)
+        binding = {"affinity": self.cpu_affinity, "accelerators": self.available_accelerators}
+        fleet.configure(1 if isolation == "rank" else runners, self._workers, {**binding, "as_parsl": options.as_parsl})
+        self._pool = fleet.pool(self._workers, self.prefetch)
+        self._fleet = fleet
 
     @property
     def fleet(self) -> Fleet:
@@ -90,18 +185,18 @@ class MPIExecutor(Executor):
 
     @property
     def slots(self) -> int:  # type: ignore[override]
-        """Tasks that all workers run at once."""
-        return self._fleet.slots if self._fleet is not None else 1
+        """Tasks that its workers run at once."""
+        return self._fleet.slots(self._workers) if self._fleet is not None else 1
 
     @property
     def workers(self) -> int:  # type: ignore[override]
-        """Workers, those of other executors too: all share them."""
-        return len(self._fleet.comm.peers) if self._fleet is not None else 0
+        """Workers it may use, other executors too."""
+        return len(self._workers)
 
     @property
     def busy(self) -> int:  # type: ignore[override]
         """Workers that have something to do."""
-        return self._fleet.busy if self._fleet is not None else 0
+        return min(self._fleet.busy, len(self._workers)) if self._fleet is not None else 0
 
     @property
     def running(self) -> int:  # type: ignore[override]
@@ -110,26 +205,36 @@ class MPIExecutor(Executor):
 
     # --- out ----------------------------------------------------------------------------------------------
 
-    def submit(self, tasks: Sequence[Submission]) -> None:
+    def submit_bulk(self, tasks: Sequence[Submission]) -> None:
         """Pickle each task on its own and hand all to the farm."""
         fleet = self.fleet
-        number, inbox, kind, held = fleet.number, self._inbox, self._kind, self._held
+        aids, inbox, kind, held, fids = fleet.aids, self._inbox, self._kind, self._held, self._fids
         deliveries: list[Delivery] = []
+        urgent: dict[int, list[Delivery]] = {}
         for task, args, kwargs in tasks:
             beside: list[Any] = []
             try:
-                fid = self._fids.get(task.app) or self._register(task)
+                fid = fids.get(task.app.number) or self._register(task)
                 payload = pack((args, kwargs), beside)
+                if kwargs and hasattr(task, "resources"):
+                    check_resources(task, self.label, ("priority",))
             except Exception as error:
                 self._failed.append((task, None, self._unpicklable(task, args, kwargs, error)))
                 continue
-            aid = number()
+            aid = next(aids)
             head = HEADER.pack(aid, task.id, fid, len(payload), task.walltime, kind, len(beside))
-            deliveries.append(Delivery(aid, fid, task, head + payload, beside, inbox))
-            held.add(aid)
-        fleet.submit(deliveries)
+            delivery = held[task] = Delivery(aid, fid, task, head + payload, beside, inbox)
+            if task.priority:
+                urgent.setdefault(task.priority, []).append(delivery)
+            else:
+                deliveries.append(delivery)
+        for priority in sorted(urgent):
+            fleet.submit(urgent[priority], self._pool, priority)
+        if deliveries:
+            fleet.submit(deliveries, self._pool)
 
     def _register(self, task: Task) -> int:
+        """Number the app's function for the wire, and have workers drop it when nobody can call it any more."""
         app = task.app
         try:
             function = pack_function(app.remote)
@@ -141,14 +246,22 @@ class MPIExecutor(Executor):
                 f"{task.words}: its function holds {len(function) / 2**30:.1f} GiB of data (a default, a closure or a "
                 "global of the script); pass it as an argument"
             )
-        fid = self._fids[app] = self.fleet.register(app.name, pickle.dumps((app.name, self._seed, function), 5))
+        fleet, fids, number = self.fleet, self._fids, app.number
+        fid = fids[number] = fleet.register(app.name, pickle.dumps((app.name, self.settings.seed, function), 5))
+
+        def forget(_: object, apps: dict[int, ref[App]] = self._apps) -> None:
+            apps.pop(number, None)
+            if fids.pop(number, None) is not None:
+                fleet.forget(fid)
+
+        self._apps[number] = ref(app, forget)
         return fid
 
     def _unpicklable(
         self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
-    ) -> SerializationError:
+    ) -> Exception:
         """The error in words: which argument it is."""
-        if isinstance(error, SerializationError):
+        if isinstance(error, SerializationError | InvalidResourceSpecification):
             return error
         named = [(f"argument {place}", value) for place, value in enumerate(args)]
         named += [(f"argument {name!r}", value) for name, value in kwargs.items()]
@@ -179,9 +292,13 @@ class MPIExecutor(Executor):
         self.fleet.pump()
         while inbox:
             delivery, kind, payload, segments, worker = inbox.popleft()
-            held.discard(delivery.aid)
             task = delivery.task
+            if held.get(task) is not delivery:
+                continue  # its task was killed in the meantime
+            del held[task]
             if kind == wire.DONE:
+                if task.hashsum is not None:  # the journal need not pickle it again
+                    task.packed = None if segments else bytes(payload)
                 try:
                     value = unpack(payload, [segment.view for segment in segments])
                 except Exception as error:
@@ -208,18 +325,41 @@ class MPIExecutor(Executor):
             f"{peak / 1024:.0f} MiB"
         )
 
+    # --- back at the user's wish --------------------------------------------------------------------------
+
+    def revoke(self, task: Task) -> bool:
+        """Take back a task that no worker has."""
+        delivery = self._held.get(task)
+        if delivery is None or not self.fleet.revoke(delivery):
+            return False
+        del self._held[task]
+        return True
+
+    def kill(self, task: Task) -> bool:
+        """Have the worker end a task. One that runs in the rank itself goes on there, and nobody waits for it."""
+        delivery = self._held.pop(task, None)
+        if delivery is None:
+            return False
+        self.fleet.withdraw({delivery.aid})
+        return True
+
     def wait(self, seconds: float) -> None:
         """Sleep until something may have arrived, at most so long."""
         self.fleet.wait(seconds)
 
     def shutdown(self) -> None:
         """Give up what has not ended; the workers stay for the next DataFlowKernel."""
-        self.fleet.pump()  # what tasks printed last
+        fleet = self.fleet
+        fleet.pump()  # what tasks printed last
         if self._held:
-            self.fleet.withdraw(self._held)
-        self._held = set()
-        self._fids = {}
+            fleet.withdraw({delivery.aid for delivery in self._held.values()})
+        for fid in self._fids.values():
+            fleet.forget(fid)
+        self._held, self._fids, self._apps = {}, {}, {}
         self._inbox = deque()  # late answers go to the old one, which nobody reads
         self._failed.clear()
         self._fleet = None
 
+    def monitor_resources(self) -> bool:
+        """Not from inside its tasks."""
+        return False

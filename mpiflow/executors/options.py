@@ -18,6 +18,16 @@ class Options:
         The run directory itself.
     progress : bool
         Whether rank 0 shows progress.
+    config_file : str or None
+        A TOML file with the Config for ``load()`` without one, and for a first call.
+    as_parsl : bool
+        Whether ``import parsl`` means mpiflow.
+    trust : bool
+        Whether results of others' runs are taken up, which may run their code.
+    fresh : bool
+        Whether nothing is taken up from earlier runs.
+    checkpoint_all : bool
+        Whether apps without ``cache=True`` are remembered too.
     """
 
     def __init__(self) -> None:
@@ -26,6 +36,11 @@ class Options:
         self.seed: int | None = None
         self.run_dir: str | None = None
         self.progress = False
+        self.config_file: str | None = None
+        self.as_parsl = False
+        self.trust = False
+        self.fresh = False
+        self.checkpoint_all = False
         #: Whether the script was started by ``python -m mpiflow``: then a first call loads a default Config.
         self.started_by_mpiflow = False
 

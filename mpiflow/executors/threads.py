@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
 
-from mpiflow.executors.base import Completion, Executor, Settings, Submission, check_count
+from mpiflow.executors.base import BulkExecutor, Completion, Submission, check_count, check_resources
+
+if TYPE_CHECKING:
+    from mpiflow.kernel.task import Task
+
+Call = Callable[[], Any]
+#: Gives what is to be called, or None when nobody wants it any more; and takes what came of it.
+Begin = Callable[[], "Call | None"]
+End = Callable[[Any, "BaseException | None"], None]
 
 
-class ThreadPoolExecutor(Executor):
+class ThreadPoolExecutor(BulkExecutor):
     """Runs tasks in this process; nothing is pickled.
 
     The threads are daemons: one that runs a task for an hour does not keep the job from ending. That is why
@@ -20,48 +31,102 @@ class ThreadPoolExecutor(Executor):
     ----------
     label : str
         Name of the executor.
-    max_threads : int
-        Tasks that run at once.
+    max_threads : int, optional
+        Tasks that run at once; 2 when None.
     thread_name_prefix : str, optional
         For names of threads in logs.
+    storage_access : list of Staging, optional
+        How it reaches files that are not local.
+    working_dir : str, optional
+        Where staged files go.
+    remote_monitoring_radio
+        Parsl's; without effect.
     """
 
-    def __init__(self, label: str = "threads", max_threads: int = 2, thread_name_prefix: str | None = None) -> None:
+    def __init__(
+        self,
+        label: str = "threads",
+        max_threads: int | None = 2,
+        thread_name_prefix: str | None = None,
+        storage_access: list[Any] | None = None,
+        working_dir: str | None = None,
+        remote_monitoring_radio: object = None,
+    ) -> None:
+        super().__init__()
+        if max_threads is None:
+            max_threads = 2
         check_count("ThreadPoolExecutor", "max_threads", max_threads)
         self.label = label
         self.max_threads = self.slots = self.workers = max_threads
         self.thread_name_prefix = thread_name_prefix
+        self.storage_access = storage_access
+        self.working_dir = working_dir
+        self._forget()
+
+    def __repr__(self) -> str:
+        return (
+            f"ThreadPoolExecutor(label={self.label!r}, max_threads={self.max_threads!r}, "
+            f"thread_name_prefix={self.thread_name_prefix!r}, storage_access={self.storage_access!r}, "
+            f"working_dir={self.working_dir!r})"
+        )
+
+    def _forget(self) -> None:
+        self.running = 0
         self._inbox: deque[Completion] = deque()
-        self._queue: SimpleQueue[Submission | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Begin, End] | None] = SimpleQueue()
+        #: Tasks that no thread has begun.
+        self._waiting: dict[Task, Submission] = {}
         self._threads: list[threading.Thread] = []
 
-    def start(self, settings: Settings) -> None:
+    def start(self) -> None:
         """Make ready; threads start with the first tasks."""
-        self._inbox = deque()
-        self._queue = SimpleQueue()
-        self._threads = []
+        self._forget()
 
-    def submit(self, tasks: Sequence[Submission]) -> None:
+    def submit_bulk(self, tasks: Sequence[Submission]) -> None:
         """Queue tasks for the threads."""
-        for task in tasks:
+        for submission in tasks:
+            task = submission[0]
             self.running += 1
-            self._queue.put(task)
-        while len(self._threads) < min(self.max_threads, self.running):
-            name = f"{self.thread_name_prefix or self.label}_{len(self._threads)}"
-            thread = threading.Thread(target=self._work, args=(self._queue, self._inbox), name=name, daemon=True)
+            try:
+                if getattr(task, "resources", None):
+                    check_resources(task, self.label, ())
+            except Exception as error:
+                self._inbox.append((task, None, error))
+                continue
+            self._waiting[task] = submission
+            self._enqueue(partial(_begin, self._waiting, task), partial(_end, self._inbox, task))
+
+    def submit(
+        self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        """Run one call in a thread."""
+        if resource_specification:
+            from mpiflow.errors import InvalidResourceSpecification
+
+            words = f"executor {self.label!r} takes no resource specification"
+            raise InvalidResourceSpecification(set(resource_specification), words)
+        future: Future[Any] = Future()
+
+        def begin() -> Call | None:
+            return partial(func, *args, **kwargs) if future.set_running_or_notify_cancel() else None
+
+        def end(value: Any, error: BaseException | None) -> None:
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+
+        self._enqueue(begin, end)
+        return future
+
+    def _enqueue(self, begin: Begin, end: End) -> None:
+        self._queue.put((begin, end))
+        if len(self._threads) < self.max_threads and self._queue.qsize() > 0:
+            prefix = self.thread_name_prefix or f"ThreadPoolExecutor-{self.label}"
+            name = f"{prefix}_{len(self._threads)}"
+            thread = threading.Thread(target=_work, args=(self._queue,), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
-
-    def _work(self, queue: SimpleQueue[Submission | None], inbox: deque[Completion]) -> None:
-        """One thread's life."""
-        while (submission := queue.get()) is not None:
-            task, args, kwargs = submission
-            try:
-                inbox.append((task, task.app.remote(*args, **kwargs), None))
-            except BaseException as error:  # SystemExit too: it ends the task, as in a runner
-                inbox.append((task, None, error))
-            task.dfk.driver.wake()
-            del submission, task, args, kwargs  # a thread that waits holds nothing of its last task
 
     def collect(self) -> list[Completion]:
         """What the threads have finished."""
@@ -71,10 +136,64 @@ class ThreadPoolExecutor(Executor):
         self.running -= len(ended)
         return ended
 
+    def revoke(self, task: Task) -> bool:
+        """Take a task back that no thread has begun."""
+        if self._waiting.pop(task, None) is None:
+            return False
+        self.running -= 1
+        return True
+
+    def runs_this_thread(self) -> bool:
+        """Whether the caller is one of its threads."""
+        return threading.current_thread() in self._threads
+
     def shutdown(self) -> None:
         """Let the threads end after what they run now; what waits is dropped."""
-        old, self._queue = self._queue, SimpleQueue()
+        old, threads = self._queue, self._threads
+        self._waiting.clear()
+        self._forget()
         while not old.empty():
             old.get_nowait()
-        for _ in self._threads:
+        for _ in threads:
             old.put(None)
+
+    def monitor_resources(self) -> bool:
+        """Not inside its tasks: they share one process."""
+        return False
+
+
+def _begin(waiting: dict[Task, Submission], task: Task) -> Call | None:
+    """What to call for a task; None if it was taken back."""
+    submission = waiting.pop(task, None)
+    if submission is None:
+        return None
+    _, args, kwargs = submission
+    function = task.app.remote
+    if task.walltime:
+        from mpiflow.parsl.timeouts import timeout
+
+        function = timeout(function, task.walltime)
+    return partial(function, *args, **kwargs)
+
+
+def _end(inbox: deque[Completion], task: Task, value: Any, error: BaseException | None) -> None:
+    inbox.append((task, value, error))
+    task.dfk.driver.wake()
+
+
+def _work(queue: SimpleQueue[tuple[Begin, End] | None]) -> None:
+    """One thread's life.
+
+    Between two tasks it holds nothing of the last: the frames in an error's traceback know this one as the one
+    that called them, and would keep alive whatever it holds.
+    """
+    while (job := queue.get()) is not None:
+        begin, end = job
+        call, value, failure = begin(), None, None
+        if call is not None:
+            try:
+                value = call()
+            except BaseException as error:  # SystemExit too: it ends the task, as in a runner
+                failure = error
+            end(value, failure)
+        del job, begin, end, call, value, failure

@@ -16,6 +16,10 @@ not with the number of workers. First in, first out; a cleverer placement has to
 **Messages.** One bulk a worker and plan, and none to a worker that has two unacknowledged: MPI libraries
 hang or fail in sends to a peer that no longer receives.
 
+**Pools.** Attempts wait in pools: each may be run by some of the workers only (a job with a `cpu` and an `io`
+executor), pool 0 by all. A worker may be in several. Within a pool attempts wait by priority, lowest number
+first, and are first in, first out within one: a queue for each priority in use, which is nearly always one.
+
 **Attempts.** Every hand-out of a task has its own number, `Attempt.aid`, and goes by it over the wire. The
 result of an attempt the farm no longer knows is late, and is dropped.
 """
@@ -88,7 +92,7 @@ class Bulk(NamedTuple, Generic[T]):
 class _Worker(Generic[T]):
     """The farm's picture of one worker."""
 
-    __slots__ = ("functions", "held", "load", "number", "slots", "unacknowledged")
+    __slots__ = ("functions", "held", "load", "number", "pools", "slots", "unacknowledged")
 
     def __init__(self, number: int, slots: int) -> None:
         self.number = number
@@ -97,6 +101,48 @@ class _Worker(Generic[T]):
         self.load = 0.0
         self.unacknowledged = 0
         self.functions: set[int] = set()
+        self.pools: list[_Pool[T]] = []
+
+
+class _Pool(Generic[T]):
+    """What waits for the same workers, and those of them that a plan has to look at."""
+
+    __slots__ = ("free", "members", "prefetch", "queues", "roomy")
+
+    def __init__(self, members: frozenset[int] | None, prefetch: int | None) -> None:
+        #: Numbers of its workers; None for all.
+        self.members = members
+        #: Attempts that a worker may hold beside those it runs; None to go by time alone.
+        self.prefetch = prefetch
+        #: By priority.
+        self.queues: dict[int, deque[Attempt[T]]] = {}
+        # Workers with a free slot, and those with credit but no free slot. Ordered: the one that has waited
+        # longest comes first. Not plain dicts: finding the front of one takes a scan over all that was taken
+        # from there before.
+        self.free: OrderedDict[int, _Worker[T]] = OrderedDict()
+        self.roomy: OrderedDict[int, _Worker[T]] = OrderedDict()
+
+    def queue(self, known: _Worker[T]) -> None:
+        """Put a worker into the queue it belongs to now."""
+        number = known.number
+        receives = known.unacknowledged < UNACKNOWLEDGED
+        if receives and len(known.held) < known.slots:
+            self.roomy.pop(number, None)
+            self.free.setdefault(number, known)
+        elif receives and self.has_credit(known):
+            self.free.pop(number, None)
+            self.roomy.setdefault(number, known)
+        else:
+            self.free.pop(number, None)
+            self.roomy.pop(number, None)
+
+    def has_credit(self, known: _Worker[T]) -> bool:
+        """Whether a worker with every slot taken may have more to wait beside what runs."""
+        if self.prefetch is not None and len(known.held) >= known.slots + self.prefetch:
+            return False
+        if known.load < HORIZON * known.slots:
+            return True
+        return len(known.held) < 2 * known.slots and known.load <= PREFETCH_UP_TO * known.slots
 
 
 class Farm(Generic[T]):
@@ -115,13 +161,38 @@ class Farm(Generic[T]):
 
     def __init__(self) -> None:
         self._workers: dict[int, _Worker[T]] = {}
-        self._ready: deque[Attempt[T]] = deque()
         self._seconds: dict[int, float] = {}
-        # Workers that a plan has to look at: those with a free slot, and those with credit but no free slot.
-        # Ordered: the one that has waited longest comes first. Not plain dicts: finding the front of one
-        # takes a scan over all that was taken from there before.
-        self._free: OrderedDict[int, _Worker[T]] = OrderedDict()
-        self._roomy: OrderedDict[int, _Worker[T]] = OrderedDict()
+        self._pools: list[_Pool[T]] = [_Pool(None, None)]
+        # Pools in which something waits, by number: a plan looks at no others.
+        self._stocked: dict[int, _Pool[T]] = {}
+        # Attempts that wait but are no longer wanted; they are dropped when their turn comes, since taking
+        # one out of the midst of a long queue costs as much as the queue is long.
+        self._revoked: set[int] = set()
+
+    # --- pools --------------------------------------------------------------------------------------------
+
+    def pool(self, members: Iterable[int] | None = None, prefetch: int | None = None) -> int:
+        """Number of the pool with these workers, made if it is not there.
+
+        Parameters
+        ----------
+        members : iterable of int, optional
+            Numbers of workers, in service or not; default: all.
+        prefetch : int, optional
+            Attempts that a worker may hold beside those it runs, at most; default: as many as the horizon
+            allows.
+        """
+        wanted = None if members is None else frozenset(members)
+        for number, pool in enumerate(self._pools):
+            if pool.members == wanted and pool.prefetch == prefetch:
+                return number
+        pool = _Pool(wanted, prefetch)
+        self._pools.append(pool)
+        for known in self._workers.values():
+            if wanted is None or known.number in wanted:
+                known.pools.append(pool)
+                pool.queue(known)
+        return len(self._pools) - 1
 
     # --- events -------------------------------------------------------------------------------------------
 
@@ -130,12 +201,19 @@ class Farm(Generic[T]):
         known = self._workers.get(worker)
         if known is None:
             known = self._workers[worker] = _Worker(worker, slots)
+            known.pools = [pool for pool in self._pools if pool.members is None or worker in pool.members]
         known.slots = slots
         self._queue(known)
 
-    def on_ready(self, attempts: Iterable[Attempt[T]]) -> None:
-        """Attempts that may be given out, after those that wait already."""
-        self._ready.extend(attempts)
+    def on_ready(self, attempts: Iterable[Attempt[T]], pool: int = 0, priority: int = 0) -> None:
+        """Attempts that may be given out, after those of their priority that wait already."""
+        chosen = self._pools[pool]
+        queue = chosen.queues.get(priority)
+        if queue is None:
+            queue = chosen.queues[priority] = deque()
+            chosen.queues = dict(sorted(chosen.queues.items()))
+        queue.extend(attempts)
+        self._stocked[pool] = chosen
 
     def on_results(
         self, worker: int, results: Sequence[tuple[int, float]], acknowledged: int = 0
@@ -170,54 +248,102 @@ class Farm(Generic[T]):
         known = self._workers.pop(worker, None)
         if known is None:
             return []
-        self._free.pop(worker, None)
-        self._roomy.pop(worker, None)
+        for pool in known.pools:
+            pool.free.pop(worker, None)
+            pool.roomy.pop(worker, None)
         return list(known.held.values())
+
+    def on_forgotten(self, fid: int) -> list[int]:
+        """A function is called no more; returns the workers that have it."""
+        self._seconds.pop(fid, None)
+        having = [number for number, known in self._workers.items() if fid in known.functions]
+        for number in having:
+            self._workers[number].functions.discard(fid)
+        return having
 
     def withdraw(self, aids: set[int]) -> dict[int, list[int]]:
         """Forget attempts. Those not sent are gone; for each worker, the numbers of those it must drop."""
-        self._ready = deque(attempt for attempt in self._ready if attempt.aid not in aids)
+        for number, pool in list(self._stocked.items()):
+            for priority, queue in list(pool.queues.items()):
+                left = deque(attempt for attempt in queue if attempt.aid not in aids)
+                self._set_queue(number, priority, left)
+        self._revoked -= aids
         sent: dict[int, list[int]] = {}
-        for number, known in self._workers.items():
+        for worker, known in self._workers.items():
             for aid in aids & known.held.keys():
                 known.load -= known.held.pop(aid).charge
-                sent.setdefault(number, []).append(aid)
+                sent.setdefault(worker, []).append(aid)
             self._queue(known)
         return sent
+
+    def revoke(self, attempt: Attempt[T]) -> bool:
+        """Forget an attempt that no worker has; whether that was so."""
+        if attempt.worker >= 0:
+            return False
+        self._revoked.add(attempt.aid)
+        return True
 
     # --- the plan -----------------------------------------------------------------------------------------
 
     def plan(self) -> list[Bulk[T]]:
         """Give out what is ready to whoever has room, at most one bulk a worker."""
-        if not self._ready:
+        if not self._stocked:
             return []
-        if len(self._ready) == 1 and self._free:
-            return [self._give_one()]
         bulks: dict[int, Bulk[T]] = {}
-        self._fill(self._free, bulks, slots_only=True)
-        if self._ready:
-            self._fill(self._roomy, bulks, slots_only=False)
-        planned = list(bulks.values())
+        for number, pool in list(self._stocked.items()):
+            for priority, queue in list(pool.queues.items()):
+                if self._revoked:
+                    queue = self._wanted(number, priority, queue)
+                if len(queue) == 1 and pool.free and not bulks:
+                    self._give_one(pool, queue, bulks)
+                else:
+                    self._fill(pool, queue, pool.free, bulks, slots_only=True)
+                    if queue:
+                        self._fill(pool, queue, pool.roomy, bulks, slots_only=False)
+                if queue:
+                    break  # nobody has room for these, so nobody for what is less urgent
+                self._set_queue(number, priority, queue)
+        planned = [bulk for bulk in bulks.values() if bulk.attempts]
         for bulk in planned:
             known = self._workers[bulk.worker]
             known.unacknowledged += 1
             self._queue(known)
         return planned
 
-    def _give_one(self) -> Bulk[T]:
+    def _wanted(self, pool: int, priority: int, queue: deque[Attempt[T]]) -> deque[Attempt[T]]:
+        """A queue without what has been revoked."""
+        revoked = self._revoked
+        wanted = deque(attempt for attempt in queue if attempt.aid not in revoked)
+        if len(wanted) < len(queue):
+            revoked -= {attempt.aid for attempt in queue}
+            self._set_queue(pool, priority, wanted)
+        return wanted
+
+    def _set_queue(self, number: int, priority: int, queue: deque[Attempt[T]]) -> None:
+        """Put a queue into the place of one; an empty one is kept for priority 0 only, which comes again."""
+        pool = self._pools[number]
+        if queue or priority == 0:
+            pool.queues[priority] = queue
+        else:
+            del pool.queues[priority]
+        if not any(pool.queues.values()):
+            self._stocked.pop(number, None)
+
+    def _give_one(self, pool: _Pool[T], queue: deque[Attempt[T]], bulks: dict[int, Bulk[T]]) -> None:
         """The plan for a single attempt and a free slot: what a script does that calls and waits, by turns."""
-        number, known = self._free.popitem(last=False)
-        bulk: Bulk[T] = Bulk(number, [], [])
-        self._give(known, bulk, 1, slots_only=True)
-        known.unacknowledged += 1
-        self._queue(known)
-        return bulk
+        number, known = pool.free.popitem(last=False)
+        bulk = bulks[number] = Bulk(number, [], [])
+        self._give(pool, queue, known, bulk, 1, slots_only=True)
 
     def _fill(
-        self, queue: OrderedDict[int, _Worker[T]], bulks: dict[int, Bulk[T]], slots_only: bool
+        self,
+        pool: _Pool[T],
+        ready: deque[Attempt[T]],
+        queue: OrderedDict[int, _Worker[T]],
+        bulks: dict[int, Bulk[T]],
+        slots_only: bool,
     ) -> None:
         """Rounds over the workers of a queue, each taking its share, until nothing is ready or nobody has room."""
-        ready = self._ready
         while ready and queue:
             again: dict[int, _Worker[T]] = {}
             waiting = len(queue)
@@ -233,18 +359,26 @@ class Farm(Generic[T]):
                 if bulk is None:
                     bulk = bulks[number] = Bulk(number, [], [])
                 before = len(ready)
-                self._give(known, bulk, share, slots_only)
+                self._give(pool, ready, known, bulk, share, slots_only)
                 if len(ready) == before:
-                    continue  # its bulk is full
+                    continue  # its bulk is full, or another pool has filled it
                 if slots_only and len(known.held) < known.slots:
                     again[number] = known
-                elif self._has_credit(known):
-                    (self._roomy if slots_only else again)[number] = known
+                elif pool.has_credit(known):
+                    (pool.roomy if slots_only else again)[number] = known
             queue.update(again)
 
-    def _give(self, known: _Worker[T], bulk: Bulk[T], share: int, slots_only: bool) -> None:
+    def _give(
+        self,
+        pool: _Pool[T],
+        ready: deque[Attempt[T]],
+        known: _Worker[T],
+        bulk: Bulk[T],
+        share: int,
+        slots_only: bool,
+    ) -> None:
         """Move up to `share` attempts from the queue into one worker's bulk, while its credit lasts."""
-        ready, held, seconds_of, functions = self._ready, known.held, self._seconds, known.functions
+        held, seconds_of, functions = known.held, self._seconds, known.functions
         size = sum([attempt.size for attempt in bulk.attempts]) if bulk.attempts else 0
         for _ in range(min(share, MOST_TASKS - len(bulk.attempts))):
             attempt = ready[0]
@@ -252,7 +386,7 @@ class Farm(Generic[T]):
             size += attempt.size
             if size > MOST_BYTES and bulk.attempts:
                 break
-            if not slots_only and (seconds > PREFETCH_UP_TO or not self._has_credit(known)):
+            if not slots_only and (seconds > PREFETCH_UP_TO or not pool.has_credit(known)):
                 break
             ready.popleft()
             attempt.worker = known.number
@@ -264,25 +398,10 @@ class Farm(Generic[T]):
                 bulk.new_functions.append(attempt.fid)
             bulk.attempts.append(attempt)
 
-    def _has_credit(self, known: _Worker[T]) -> bool:
-        """Whether a worker with every slot taken may have more to wait beside what runs."""
-        if known.load < HORIZON * known.slots:
-            return True
-        return len(known.held) < 2 * known.slots and known.load <= PREFETCH_UP_TO * known.slots
-
     def _queue(self, known: _Worker[T]) -> None:
-        """Put a worker into the queue it belongs to now."""
-        number = known.number
-        receives = known.unacknowledged < UNACKNOWLEDGED
-        if receives and len(known.held) < known.slots:
-            self._roomy.pop(number, None)
-            self._free.setdefault(number, known)
-        elif receives and self._has_credit(known):
-            self._free.pop(number, None)
-            self._roomy.setdefault(number, known)
-        else:
-            self._free.pop(number, None)
-            self._roomy.pop(number, None)
+        """Put a worker into the queues it belongs to now."""
+        for pool in known.pools:
+            pool.queue(known)
 
     # --- looking ------------------------------------------------------------------------------------------
 
@@ -294,7 +413,9 @@ class Farm(Generic[T]):
     @property
     def waiting(self) -> int:
         """Attempts that no worker has yet."""
-        return len(self._ready)
+        if not self._stocked:
+            return 0
+        return sum(len(queue) for pool in self._stocked.values() for queue in pool.queues.values())
 
     @property
     def outstanding(self) -> int:
@@ -320,13 +441,24 @@ class Farm(Generic[T]):
                 assert attempt.fid in known.functions
                 assert aid not in seen
                 seen.add(aid)
-            free, roomy = number in self._free, number in self._roomy
+        for number, pool in enumerate(self._pools):
+            self._check_pool(pool)
+            assert (number in self._stocked) == any(pool.queues.values())
+            assert list(pool.queues) == sorted(pool.queues)
+            for queue in pool.queues.values():
+                for attempt in queue:
+                    assert attempt.worker == -1
+                    assert attempt.aid not in seen
+                    seen.add(attempt.aid)
+        assert self._revoked <= seen
+
+    def _check_pool(self, pool: _Pool[T]) -> None:
+        for number, known in self._workers.items():
+            member = pool.members is None or number in pool.members
+            assert member == (pool in known.pools)
+            free, roomy = number in pool.free, number in pool.roomy
             assert not (free and roomy)
-            receives = known.unacknowledged < UNACKNOWLEDGED
+            receives = member and known.unacknowledged < UNACKNOWLEDGED
             assert free == (receives and len(known.held) < known.slots)
-            assert roomy == (receives and not free and self._has_credit(known))
-        for attempt in self._ready:
-            assert attempt.worker == -1
-            assert attempt.aid not in seen
-            seen.add(attempt.aid)
-        assert set(self._free) | set(self._roomy) <= set(self._workers)
+            assert roomy == (receives and not free and pool.has_credit(known))
+        assert set(pool.free) | set(pool.roomy) <= set(self._workers)

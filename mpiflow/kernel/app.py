@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
+
+_numbers = count()
 
 
 class App:
@@ -21,9 +24,19 @@ class App:
         Whether the body runs on rank 0 and returns futures.
     executors : "all" or list of str
         Labels of the executors it may run on.
+    cache : bool
+        Whether a call that was made before is answered with the result it had.
+    ignore_for_cache : tuple of str
+        Keyword arguments that make no difference to that.
+    number : int
+        Its own, among all apps of this process.
+    priority : int
+        Of its tasks when the call gives none; lower goes first.
     """
 
-    __slots__ = ("__weakref__", "executors", "func", "join", "name", "remote")
+    __slots__ = (
+        "__weakref__", "cache", "executors", "func", "ignore_for_cache", "join", "name", "number", "priority", "remote",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -32,9 +45,28 @@ class App:
         *,
         join: bool = False,
         executors: str | Sequence[str] = "all",
+        cache: bool = False,
+        ignore_for_cache: Sequence[str] = (),
+        priority: int = 0,
     ) -> None:
         self.func = func
         self.remote = func if remote is None else remote
         self.name: str = getattr(func, "__name__", type(func).__name__)
         self.join = join
         self.executors = executors
+        self.cache = cache
+        self.ignore_for_cache = tuple(ignore_for_cache)
+        self.priority = priority
+        self.number = next(_numbers)
+
+    def running(self, remote: Callable[..., Any]) -> App:
+        """The same app with something else to call in the runner."""
+        return App(
+            self.func,
+            remote,
+            join=self.join,
+            executors=self.executors,
+            cache=self.cache,
+            ignore_for_cache=self.ignore_for_cache,
+            priority=self.priority,
+        )

@@ -13,33 +13,44 @@ writes down a task; the superstep after it sends it.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from itertools import count
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mpiflow.config import Config
-from mpiflow.errors import MpiflowError, NoDataFlowKernelError, TasksAbandoned
-from mpiflow.executors.base import Completion, Executor, Settings, Submission
+from mpiflow.errors import DependencyError, MpiflowError, NoDataFlowKernelError, TaskKilled, TasksAbandoned
+from mpiflow.executors.base import BulkExecutor, Completion, Submission
 from mpiflow.executors.options import options
-from mpiflow.executors.threads import ThreadPoolExecutor
 from mpiflow.kernel.app import App
-from mpiflow.kernel.dependencies import futures_in, with_values
+from mpiflow.kernel.dependencies import UnwrappingFailed, futures_in, gathered, unwrapped, with_values
+from mpiflow.kernel.dependency_resolvers import SHALLOW_DEPENDENCY_RESOLVER, is_plain
 from mpiflow.kernel.driver import Driver
-from mpiflow.kernel.futures import AppFuture
-from mpiflow.kernel.reserved import RESERVED, take_note
+from mpiflow.kernel.futures import INTERNAL, AppFuture
+from mpiflow.kernel.places import Places
+from mpiflow.kernel.recall import Recall, default_memoizer
+from mpiflow.kernel.reserved import RESERVED, auto_log_name, take_note
 from mpiflow.kernel.resolve import Resolver
-from mpiflow.kernel.task import FINAL_STATES, States, Task, in_words
+from mpiflow.kernel.staging import DataManager, needs_staging
+from mpiflow.kernel.task import FINAL_STATES, States, Task, TaskRecord, in_words
+from mpiflow.kernel.task_directory import TaskDirectories
+from mpiflow.kernel.task_log import TaskLog
 from mpiflow.monitor.progress import Counts, Progress
 from mpiflow.monitor.rundir import RunDirectory
 
-#: Label of the executor that runs the bodies of join_apps.
-INTERNAL = "_mpiflow_internal"
+if TYPE_CHECKING:
+    import concurrent.futures
+
+    from mpiflow.executors.base import Executor
+    from mpiflow.kernel.memoizer import Memoizer
+
 #: A call that finds so many tasks ready takes a superstep itself: a script that submits a hundred thousand
 #: tasks in a loop keeps its workers fed without paying for a thread switch.
 NUDGE_AT = 256
@@ -48,7 +59,7 @@ TICK_EVERY = 32
 
 # Looked up once: an enum's attribute costs 50 ns, several times a task.
 _exec_done, _failed, _dep_fail = States.exec_done, States.failed, States.dep_fail
-_launched = States.launched
+_launched, _pending, _memo_done = States.launched, States.pending, States.memo_done
 
 
 class DataFlowKernel:
@@ -64,56 +75,82 @@ class DataFlowKernel:
     config : Config
         What it runs by.
     executors : dict of str to Executor
-        By label.
-    tasks : dict of int to Task
-        Those whose futures are not fulfilled.
+        By label, the one for join_apps among them.
+    memoizer : Memoizer
+        What remembers the results of cached apps.
     task_count : int
         Calls so far.
-    run_dir : str
-        Absolute path of the run directory.
+    run_dir, run_id : str
+        Absolute path of the run directory; a UUID.
     supersteps : int
         Rounds so far in which anything happened.
     """
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = (config or Config()).frozen()
-        self.tasks: dict[int, Task] = {}
+        self.run_id = str(uuid.uuid4())
+        #: Tasks whose futures are not fulfilled, by number.
+        self.unended: dict[int, Task] = {}
+        # With garbage_collect=False, all others.
+        self._ended: dict[int, Task] | None = None if self.config.garbage_collect else {}
         self.task_count = 0
         self.ended_counts: dict[States, int] = dict.fromkeys(sorted(FINAL_STATES), 0)
         self.supersteps = 0
         self.cleanup_called = False
         self._ids = count()
         self._ready: deque[Task] = deque()
-        self._resolver = Resolver(self, self._ready)
         self._to_announce: list[Task] = []
+        # Tries that could not be handed to any executor.
+        self._unsendable: list[Completion] = []
         # What threads inside a superstep() hold back, by thread. A dict, which is nearly always empty: a
         # thread-local would cost every call half a microsecond.
         self._blocks: dict[int, list[Task]] = {}
-        self.executors: dict[str, Executor] = {}
         self._rundir = RunDirectory(self.config.run_dir, self.config.initialize_logging, options.run_dir)
         self.run_dir = self._rundir.path
         self._rundir.log("%r", self.config)
-        self._start_executors()
-        self._progress = Progress(self.counts) if options.progress else None
-        self.driver = Driver(self._superstep, self._announce, self._sleep, self._unfinished)
-        self.driver.start()
-
-    def _start_executors(self) -> None:
-        internal = ThreadPoolExecutor(label=INTERNAL, max_threads=self.config.internal_tasks_max_threads)
+        everything = not isinstance(self.config.initialize_logging, bool)
+        self.task_log = TaskLog(self.run_id, self.run_dir, everything)
+        self.data_manager = DataManager(self)
+        self.dependency_resolver = self.config.dependency_resolver or SHALLOW_DEPENDENCY_RESOLVER
+        threads = self.config.internal_tasks_max_threads
+        self.places = Places(self.config.seed or 0, self.run_dir, self.run_id, threads)
+        self._resolver = Resolver(self, self._ready)
         try:
-            for executor in (*self.config.places(), internal):
-                executor.start(Settings(seed=self.config.seed or 0))
-                self.executors[executor.label] = executor
+            self._begin()
         except BaseException:
-            for executor in self.executors.values():
-                executor.shutdown()
+            self.places.shutdown()
             self._rundir.close()
             raise
-        self._labels = [label for label in self.executors if label != INTERNAL]
+        self._progress = Progress(self.counts) if options.progress else None
+        self.driver = Driver(self._superstep, self._announce, self._sleep, self._has_unended)
+        self.driver.start()
+
+    def _begin(self) -> None:
+        """Start what may refuse to."""
+        self.memoizer: Memoizer = self.config.memoizer or default_memoizer()
+        self.memoizer.start(run_dir=self.run_dir, config_run_dir=os.path.abspath(self.config.run_dir))
+        task_dir = self.config.task_dir
+        self._directories = None if task_dir == "shared" else TaskDirectories(task_dir, self.run_dir)
+        self._recall = Recall(self.memoizer, self._resolver, options.checkpoint_all)
+        self.places.add([*self.config.places(), self.places.internal])
         # Those that have been given a task: looking at one costs an empty superstep a tenth of its time.
-        self._in_use: list[Executor] = []
+        self._in_use: list[BulkExecutor] = []
         # A sleep ends early when something arrives at this one; the others are looked at every millisecond.
-        self._sleeper = self.executors[self._labels[0]]
+        self._sleeper = self.places.bulk[self.places.labels[0]]
+
+    @property
+    def executors(self) -> dict[str, Executor | concurrent.futures.Executor]:
+        """Executors by label, as the Config gave them."""
+        return self.places.given
+
+    def add_executors(self, executors: Iterable[Executor | concurrent.futures.Executor]) -> None:
+        """Start more executors; calls from now on may go to them."""
+        self.places.add(executors)
+
+    @property
+    def tasks(self) -> dict[int, Task]:
+        """Tasks that have not ended, by number; with ``garbage_collect=False`` all."""
+        return self.unended if self._ended is None else {**self._ended, **self.unended}
 
     # --- calls --------------------------------------------------------------------------------------------
 
@@ -130,22 +167,32 @@ class DataFlowKernel:
         Returns
         -------
         AppFuture
-            At once.
+            At once; with ``max_pending`` in the Config, when so many others have ended.
         """
         if self.cleanup_called:
             raise NoDataFlowKernelError("Cannot submit to a DFK that has been cleaned up")
         if app.executors != "all":
-            self._check_labels(app)
+            self.places.check_app(app)
+        if self.config.max_pending is not None:
+            self._wait_for_room(self.config.max_pending)
         task = Task(next(self._ids), app, args, kwargs)
         task.dfk = self
         future = task.future = AppFuture(task)
         if kwargs and not RESERVED.isdisjoint(kwargs):
-            take_note(task, self.run_dir)
-        depends = futures_in(args, task.kwargs)
-        self.tasks[task.id] = task
-        if self.cleanup_called and self.tasks.pop(task.id, None) is not None:  # by another thread, just now
+            take_note(task, self._auto_name)
+        if needs_staging(args, task.kwargs):
+            label = self.places.choose(task)
+            self.data_manager.stage(task, label, self.places.bulk[label])
+        if is_plain(self.dependency_resolver):
+            depends = futures_in(task.args, task.kwargs)
+        else:
+            depends = gathered(task.args, task.kwargs, self.dependency_resolver.traverse_to_gather)
+        self.unended[task.id] = task
+        if self.cleanup_called and self.unended.pop(task.id, None) is not None:  # by another thread, just now
             raise NoDataFlowKernelError("Cannot submit to a DFK that has been cleaned up")
         self.task_count += 1
+        if self.task_log.tells:
+            self.task_log.called(task, depends)
         if depends:
             task.depends = depends
             self._resolver.enter(task)
@@ -169,19 +216,43 @@ class DataFlowKernel:
     def submit(
         self,
         func: Callable[..., Any],
-        app_args: Sequence[Any],
+        app_args: Sequence[Any] = (),
         executors: str | Sequence[str] = "all",
+        cache: bool = False,
+        ignore_for_cache: Sequence[str] | None = None,
         app_kwargs: dict[str, Any] | None = None,
         join: bool = False,
     ) -> AppFuture:
-        """Call a function that was not decorated, as Parsl's DataFlowKernel does."""
-        return self.call(App(func, join=join, executors=executors), tuple(app_args), dict(app_kwargs or {}))
+        """Call a function that was not decorated; the signature is Parsl's."""
+        if executors != "all" and not isinstance(executors, list | tuple):
+            raise ValueError(f"executors is {executors!r}; legal is 'all' or a list of labels")
+        app = App(func, join=join, executors=executors, cache=cache, ignore_for_cache=ignore_for_cache or ())
+        return self.call(app, tuple(app_args), dict(app_kwargs or {}))
 
-    def _check_labels(self, app: App) -> None:
-        for label in app.executors:
-            if label not in self.executors or label == INTERNAL:
-                words = f"Task of app {app.name!r} requested invalid executor {label!r}"
-                raise ValueError(f"{words}; this Config has {', '.join(map(repr, self._labels))}")
+    def record_of(self, task: Task) -> TaskRecord:
+        """A task under Parsl's keys; once it has been launched, with values in the place of futures."""
+        if task.state is _pending or not task.depends or task.state is _dep_fail or task.app.join:
+            return task.as_record()
+        args, kwargs = self._arguments(task)
+        return task.as_record(args, kwargs)
+
+    def _wait_for_room(self, most: int) -> None:
+        """Wait until fewer than so many tasks have not ended.
+
+        Not in the body of a join_app: its own task counts, and what it calls is what all wait for.
+        """
+        if len(self.unended) >= most and not self.places.internal.runs_this_thread():
+            self._send_block()
+            self.driver.wait_until(lambda: len(self.unended) < most)
+
+    def _auto_name(self, record: TaskRecord, stream: str) -> Any:
+        if self.config.std_autopath is not None:
+            return self.config.std_autopath(record, stream)
+        return self.default_std_autopath(record, stream)
+
+    def default_std_autopath(self, taskrecord: TaskRecord, kw: str) -> str:
+        """Where `AUTO_LOGNAME` writes when the Config does not say; Parsl's name."""
+        return auto_log_name(taskrecord, kw, self.run_dir)
 
     def _send_block(self) -> None:
         """Make ready what a superstep() of this thread holds back."""
@@ -221,51 +292,109 @@ class DataFlowKernel:
 
     def _collect(self) -> list[Completion]:
         """What every executor has finished."""
-        if len(self._in_use) == 1:
+        if len(self._in_use) == 1 and not self._unsendable:
             return self._in_use[0].collect()
-        completions: list[Completion] = []
+        completions, self._unsendable = self._unsendable, []
         for executor in self._in_use:
             completions += executor.collect()
         return completions
 
     def _commit(self, ended: list[Task]) -> None:
         """Enter what has ended in the books, before any future shows it."""
-        counts = self.ended_counts
+        counts, now, tells = self.ended_counts, time.time(), self.task_log.tells
+        remembered = False
         for task in ended:
+            task.returned = now
             counts[task.state] += 1
-            if task.state is not _exec_done:
+            if task.tries:
+                self.places.load[task.executor] -= 1
+            if task.hashsum is not None:
+                remembered = True
+            if tells:
+                self.task_log.changed(task, _launched if task.tries else _pending)
+            if task.state is not _exec_done and task.state is not _memo_done:
                 self._rundir.log("%s failed: %s", task.words, in_words(task.error))
+        if remembered:
+            self._recall.enter(ended)
         self._to_announce += ended
 
     def _dispatch(self) -> int:
         """Hand all that is ready to its executors, to each as one bulk; returns how many tasks."""
-        ready = self._ready
+        ready, now, tells = self._ready, time.time(), self.task_log.tells
+        only = self.places.labels[0] if len(self.places.labels) == 1 else ""
+        plain = is_plain(self.dependency_resolver)
+        special = self._recall.everything or self._directories is not None
+        if not plain:
+            self._announce()  # a resolver of the user's looks at the futures themselves
+        load = self.places.load
         bulks: dict[str, list[Submission]] = {}
         sent = len(ready)
-        only = self._labels[0] if len(self._labels) == 1 else ""
         for _ in range(sent):
             task = ready.popleft()
+            if task.state in FINAL_STATES:
+                continue  # cancelled while it was ready
             args, kwargs = task.args, task.kwargs
-            if task.depends:
-                args, kwargs = with_values(args, kwargs, self)
+            if task.depends or not plain or task.app.cache or special:
+                prepared = self._prepared(task)
+                if prepared is None:
+                    continue
+                args, kwargs = prepared
+            label = task.executor
+            if not label:
+                label = task.executor = (only if only and not task.app.join else "") or self.places.choose(task)
+            if not task.tries:
+                load[label] += 1
             task.state = _launched
             task.tries += 1
-            label = INTERNAL if task.app.join else only or self._place(task)
+            task.launched = now
+            if tells:
+                self.task_log.launched(task, label)
+                self.task_log.changed(task, _pending)
             if label in bulks:
                 bulks[label].append((task, args, kwargs))
             else:
                 bulks[label] = [(task, args, kwargs)]
         for label, bulk in bulks.items():
-            executor = self.executors[label]
+            executor = self.places.bulk[label]
             if executor not in self._in_use:
                 self._in_use.append(executor)
-            executor.submit(bulk)
+            executor.submit_bulk(bulk)
         return sent
 
-    def _place(self, task: Task) -> str:
-        """Label of the executor a task goes to: those it may go to in turn."""
-        labels = self._labels if task.app.executors == "all" else task.app.executors
-        return labels[task.id % len(labels)]
+    def _prepared(self, task: Task) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """The arguments of a task with values in the place of futures; None where it has ended or waits instead."""
+        try:
+            arguments = self._arguments(task)
+        except UnwrappingFailed as failed:
+            task.error = DependencyError([(failed.error, failed.argument)], task.id)
+            task.state = _dep_fail
+            self._resolver.ended(task)
+            return None
+        try:
+            remembered = (task.app.cache or self._recall.everything) and task.app.executors != [INTERNAL]
+            if remembered and self._recall.answers(task, *arguments):
+                return None
+            if self._directories is not None:
+                return self._in_directory(task, *arguments)
+            return arguments
+        except Exception as error:  # an argument that no memoizer can know again: a failed try, as in Parsl
+            self._unsendable.append((task, None, error))
+            return None
+
+    def _in_directory(
+        self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a task that is to run in a directory of its own."""
+        assert self._directories is not None
+        task.executor = task.executor or self.places.choose(task)
+        if self.places.bulk[task.executor].in_processes:
+            args = self._directories.prepare(task, args)
+        return args, kwargs
+
+    def _arguments(self, task: Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if is_plain(self.dependency_resolver):
+            return with_values(task.args, task.kwargs, self) if task.depends else (task.args, task.kwargs)
+        return unwrapped(task.args, task.kwargs, self.dependency_resolver.traverse_to_unwrap)
 
     def _announce(self) -> None:
         """Fulfil the futures of what has ended, and defer those with callbacks."""
@@ -277,25 +406,53 @@ class DataFlowKernel:
                 # chain of a million would hold all of them.
                 task.depends = task.args = ()
                 task.kwargs = {name: task.kwargs[name] for name in ("stdout", "stderr") if name in task.kwargs}
-            if task.state is _exec_done:
+            if task.state is _exec_done or task.state is _memo_done:
                 called = future.fulfil(task.value, None)
             else:
                 called = future.fulfil(None, task.error)
             if called:
                 self.driver.defer(future)
-            del task.future  # the two hold each other, and would be left to the garbage collector
-            self.tasks.pop(task.id, None)
+            if self._ended is None:
+                del task.future  # the two hold each other, and would be left to the garbage collector
+            else:
+                self._ended[task.id] = task
+            self.unended.pop(task.id, None)
+
+    # --- at the user's wish -------------------------------------------------------------------------------
+
+    def cancel(self, task: Task) -> bool:
+        """Take back a task that has not begun; whether it was still to be had."""
+        return self.driver.exclusively(lambda: self._end_early(task, CancelledError(), by_force=False))
+
+    def kill(self, task: Task) -> bool:
+        """End a task, by force if it runs; whether it had not ended."""
+        error = TaskKilled(f"{task.words} was ended by kill()")
+        return self.driver.exclusively(lambda: self._end_early(task, error, by_force=True))
+
+    def _end_early(self, task: Task, error: BaseException, by_force: bool) -> bool:
+        if task.state in FINAL_STATES:
+            return False
+        if task.state is _launched:
+            executor = self.places.bulk[task.executor]
+            if not executor.revoke(task) and not (by_force and executor.kill(task)):
+                return False
+        elif task.state is States.joining and not by_force:
+            return False
+        task.error = error
+        task.state = _failed
+        self._resolver.ended(task)
+        return True
 
     @property
     def slots(self) -> int:
         """Tasks that run at once, on all executors that say."""
-        return sum(self.executors[label].slots for label in self._labels)
+        return sum(self.places.bulk[label].slots for label in self.places.labels)
 
     def counts(self) -> Counts:
         """How far it is."""
         done = self.ended_counts[_exec_done] + self.ended_counts[States.memo_done]
         failed = self.ended_counts[_failed] + self.ended_counts[_dep_fail]
-        executors = [self.executors[label] for label in self._labels]
+        executors = [self.places.bulk[label] for label in self.places.labels]
         running = sum(executor.running for executor in executors)
         return Counts(
             called=self.task_count,
@@ -313,15 +470,31 @@ class DataFlowKernel:
             self._progress.tick(time.monotonic())
         self._sleeper.wait(seconds)
 
-    def _unfinished(self) -> bool:
-        return bool(self.tasks)
+    def _has_unended(self) -> bool:
+        return bool(self.unended)
+
+    @property
+    def task_state_counts(self) -> dict[States, int]:
+        """How many tasks are in each state now."""
+        counts = dict.fromkeys(States, 0) | self.ended_counts
+        for task in list(self.unended.values()):
+            if task.state not in FINAL_STATES:
+                counts[task.state] += 1
+        return counts
+
+    def log_task_states(self) -> None:
+        """Write how many tasks are in each state to the log."""
+        self._rundir.log("Summary of tasks in DFK:")
+        for state, number in self.task_state_counts.items():
+            self._rundir.log("Tasks in state %s: %d", f"States.{state.name}", number)
+        self._rundir.log("End of summary")
 
     # --- barriers -----------------------------------------------------------------------------------------
 
     def wait_for_current_tasks(self) -> None:
         """Drive until every task called so far has ended, well or not."""
         self._send_block()
-        self._wait_for(list(self.tasks.values()))
+        self._wait_for(list(self.unended.values()))
 
     def _wait_for(self, tasks: list[Task]) -> None:
         futures = [getattr(task, "future", None) for task in tasks]  # none any more: it has been announced
@@ -346,7 +519,7 @@ class DataFlowKernel:
         finally:
             self._send_block()
             del self._blocks[thread]
-        self._wait_for([task for task in list(self.tasks.values()) if task.id >= first])
+        self._wait_for([task for task in list(self.unended.values()) if task.id >= first])
 
     # --- the end ------------------------------------------------------------------------------------------
 
@@ -356,10 +529,9 @@ class DataFlowKernel:
             raise MpiflowError("cleanup() was called a second time on the same DataFlowKernel")
         self.cleanup_called = True
         self.driver.close()
-        for executor in self.executors.values():
-            executor.shutdown()
+        self.places.shutdown()
         self._announce()
-        abandoned = list(self.tasks.values())
+        abandoned = list(self.unended.values())
         for task in abandoned:
             task.error = TasksAbandoned(f"{task.words} had not ended when its DataFlowKernel was cleaned up")
             task.state = _failed
@@ -368,8 +540,8 @@ class DataFlowKernel:
         self.driver.run_callbacks()
         if self._progress is not None:
             self._progress.close()
-        for state, number in self.ended_counts.items():
-            self._rundir.log("tasks in state %s: %d", state.name, number)
+        self.log_task_states()
+        self.memoizer.close()
         self._rundir.log("%d supersteps, %d retries", self.supersteps, self._resolver.retry_count)
         self._rundir.close()
         from mpiflow.kernel import loader

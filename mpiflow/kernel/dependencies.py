@@ -2,17 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from mpiflow.data.futures import DataFuture
 from mpiflow.kernel.futures import AppFuture
-from mpiflow.kernel.task import States
+from mpiflow.kernel.task import States, in_words
 
 if TYPE_CHECKING:
     from mpiflow.kernel.dataflow import DataFlowKernel
     from mpiflow.kernel.task import Task
+
+
+def gathered(
+    args: Iterable[Any], kwargs: dict[str, Any], gather: Callable[[Any], Iterable[Future[Any]]]
+) -> tuple[Future[Any], ...]:
+    """Futures among the arguments and elements of ``inputs``, by a resolver's word; it raises to the caller."""
+    found: list[Future[Any]] = []
+    for value in (*args, *kwargs.values(), *kwargs.get("inputs", ())):
+        found.extend(gather(value))
+    return tuple(found)
+
+
+def unwrapped(
+    args: Iterable[Any], kwargs: dict[str, Any], unwrap: Callable[[Any], Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with values in the place of futures, by a resolver's word.
+
+    Raises
+    ------
+    UnwrappingFailed
+        With the argument it was, from what the resolver has raised.
+    """
+
+    def value(argument: Any) -> Any:
+        try:
+            return unwrap(argument)
+        except Exception as error:
+            raise UnwrappingFailed(error, in_words(argument)) from error
+
+    ready = {name: value(argument) for name, argument in kwargs.items() if name != "inputs"}
+    if "inputs" in kwargs:
+        ready["inputs"] = [value(argument) for argument in kwargs["inputs"]]
+    return tuple(value(argument) for argument in args), ready
+
+
+class UnwrappingFailed(Exception):
+    """A resolver could not replace the futures in an argument.
+
+    Attributes
+    ----------
+    error : Exception
+        What it has raised.
+    argument : str
+        The argument in words.
+    """
+
+    def __init__(self, error: Exception, argument: str) -> None:
+        super().__init__(error, argument)
+        self.error = error
+        self.argument = argument
 
 
 def futures_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Future[Any], ...]:

@@ -81,6 +81,7 @@ class Driver:
         self._last = 0.0  # when the last superstep was taken
         self._wake = threading.Event()
         self._closed = False
+        self._inside = 0  # the thread that takes a superstep at this moment
         self._resting = False
         self._urgent = False  # somebody waits where we cannot see it
         self._nudged = False  # a caller would take a superstep itself, if the helper thread let it
@@ -155,6 +156,7 @@ class Driver:
 
     def _step(self) -> bool:
         """One superstep and its announcement, the lock being held; whether anything happened."""
+        self._inside = threading.get_ident()
         try:
             happened = self._superstep()
             self._last = time.perf_counter()
@@ -165,6 +167,8 @@ class Driver:
             # wait from now on raises this.
             self.failure = failure
             raise
+        finally:
+            self._inside = 0
         return happened
 
     def _pause(self, quiet: float) -> None:
@@ -226,6 +230,28 @@ class Driver:
         finally:
             if holding:
                 interrupts.release()
+
+    def exclusively(self, change: Callable[[], bool]) -> bool:
+        """Change something between two supersteps, and take one if it was changed; whether it was.
+
+        Not from inside a superstep (a retry handler, say), where the change is made at once.
+        """
+        if self._inside == threading.get_ident():
+            return change()
+        holding = interrupts.hold()
+        self._nudged = True
+        try:
+            with self._lock:
+                self._nudged = False
+                changed = change()
+                if changed and not self._closed:
+                    self._step()
+            if self._callbacks:
+                self.wake()
+        finally:
+            if holding:
+                interrupts.release()
+        return changed
 
     # --- the helper thread --------------------------------------------------------------------------------
 

@@ -13,15 +13,19 @@ that is how the kernel learns that its helper thread has to drive.
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import FINISHED, LOGGER, PENDING
+from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mpiflow.data.futures import DataFuture
-    from mpiflow.kernel.task import Task
+    from mpiflow.kernel.task import Task, TaskRecord
+
+#: Label of the executor whose threads on rank 0 do what takes no worker, under Parsl's name for it.
+INTERNAL = "_parsl_internal"
 
 _MOMENT = threading.Lock()
 
@@ -95,7 +99,7 @@ class AppFuture(Future[Any]):
 
     def run_callbacks(self) -> None:
         """Call what was added by add_done_callback, in order; a failing one is logged and the rest go on."""
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        Future._invoke_callbacks(self)  # type: ignore[attr-defined]
 
     # --- the user's side -----------------------------------------------------------------------------------
 
@@ -108,12 +112,31 @@ class AppFuture(Future[Any]):
         return self._state is not FINISHED and self.task.state.name in ("launched", "running", "joining")
 
     def cancelled(self) -> bool:
-        """Always False."""
-        return False
+        """Whether the task was cancelled before it began."""
+        return self._state is FINISHED and isinstance(self._exception, CancelledError)
 
     def cancel(self) -> bool:
-        """Not offered, as in Parsl."""
-        raise NotImplementedError("Cancel not implemented")
+        """Take the task back if it has not begun; tasks that depend on it fail with CancelledError as the cause.
+
+        Returns
+        -------
+        bool
+            False when a worker has it, or it has ended: it goes on, see `kill`.
+        """
+        return self.cancelled() or (self._state is not FINISHED and self.task.dfk.cancel(self.task))
+
+    def kill(self) -> bool:
+        """End the task, by force if it runs: its runner dies, and it fails with TaskKilled, without a retry.
+
+        A task that runs in a rank itself, or in a thread of rank 0, cannot be stopped: in a rank it goes on
+        and nobody waits for it, in a thread it is left alone.
+
+        Returns
+        -------
+        bool
+            Whether it had not ended, and could be.
+        """
+        return self._state is not FINISHED and self.task.dfk.kill(self.task)
 
     def result(self, timeout: float | None = None) -> Any:
         """The task's value; drives the farm while it waits.
@@ -176,24 +199,45 @@ class AppFuture(Future[Any]):
 
     @property
     def stdout(self) -> Any:
-        """What the call gave as ``stdout``."""
-        return self.task.kwargs.get("stdout")
+        """What the call gave as ``stdout``; for a File, a DataFuture that ends when it is there."""
+        return self._stream("stdout")
 
     @property
     def stderr(self) -> Any:
-        """What the call gave as ``stderr``."""
-        return self.task.kwargs.get("stderr")
+        """What the call gave as ``stderr``; as `stdout`."""
+        return self._stream("stderr")
+
+    def _stream(self, name: str) -> Any:
+        staged = getattr(self.task, "streams", {})
+        return staged[name] if name in staged else self.task.kwargs.get(name)
 
     @property
-    def task_record(self) -> dict[str, Any]:
+    def task_record(self) -> TaskRecord:
         """The task under Parsl's keys; a copy."""
-        return self.task.as_record()
+        return self.task.dfk.record_of(self.task)
 
     def task_status(self) -> str:
         """Name of the task's state; may be ahead of `done`."""
         return self.task.state.name
 
+    # --- values inside the value ---------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> AppFuture:
+        """A future of ``result()[key]``."""
+        return lifted(self, getitem, key)
+
+    def __getattr__(self, name: str) -> AppFuture:
+        """A future of the attribute of ``result()``; names that begin with an underscore are not looked up."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return lifted(self, getattr, name)
+
     def __repr__(self) -> str:
         return f"<AppFuture of {self.task!r}>"
 
     __hash__ = object.__hash__
+
+
+def lifted(future: AppFuture, function: Callable[..., Any], key: Any) -> AppFuture:
+    """A task on rank 0 that takes something out of another task's value."""
+    return future.task.dfk.submit(function, (future, key), executors=[INTERNAL])

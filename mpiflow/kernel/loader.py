@@ -40,7 +40,7 @@ def load(config: Config | None = None) -> DataFlowKernel:
     if config is not None and not isinstance(config, Config):
         raise ConfigurationError(f"load() takes a Config, not {type(config).__name__}: {config!r}")
     if _loaded is not None:
-        if not _by_itself or _loaded.tasks:
+        if not _by_itself or _loaded.unended:
             raise ConfigurationError("Config has already been loaded")
         _loaded.cleanup()
     _loaded = DataFlowKernel(config)
@@ -94,7 +94,7 @@ def end_loaded(complain: bool = True) -> None:
     """
     if _loaded is None or _loaded.cleanup_called:
         return
-    left = len(_loaded.tasks)
+    left = len(_loaded.unended)
     _loaded.cleanup()
     if left and complain:
         print(
@@ -126,3 +126,12 @@ def superstep() -> Iterator[None]:
     """
     with for_a_call().superstep():
         yield
+
+
+class DataFlowKernelLoader:
+    """Parsl's name for the functions of this module."""
+
+    load = staticmethod(load)
+    dfk = staticmethod(dfk)
+    clear = staticmethod(clear)
+    wait_for_current_tasks = staticmethod(wait_for_current_tasks)

@@ -3,44 +3,92 @@
 from __future__ import annotations
 
 import os
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 from mpiflow.data.files import File
 from mpiflow.data.futures import DataFuture
 
 if TYPE_CHECKING:
-    from mpiflow.kernel.task import Task
+    from collections.abc import Callable
 
-RESERVED = frozenset({"walltime", "outputs", "inputs", "stdout", "stderr"})
+    from mpiflow.kernel.task import Task, TaskRecord
+
+RESERVED = frozenset(
+    {"inputs", "outputs", "parsl_resource_specification", "priority", "stderr", "stdout", "walltime"}
+)
 #: As ``stdout`` or ``stderr`` of a call: a file of its own for each task, in the run directory.
 AUTO_LOGNAME = -1
 
 
-def take_note(task: Task, run_dir: str) -> None:
+def take_note(task: Task, auto_name: Callable[[TaskRecord, str], Any]) -> None:
     """Act on the reserved arguments of a call; the caller's own lists and dict stay as they are.
 
     Parameters
     ----------
     task : Task
-        Its ``kwargs`` are replaced by a copy, its ``walltime`` and ``outputs`` are set.
-    run_dir : str
-        Where `AUTO_LOGNAME` files go.
+        Its ``kwargs`` are replaced by a copy; its ``walltime``, ``outputs``, ``priority`` and ``resources`` are
+        set.
+    auto_name : callable
+        From a task record and "stdout" or "stderr", where `AUTO_LOGNAME` writes.
 
     Raises
     ------
     TypeError
-        For a walltime that is no number of seconds, or outputs that are no Files.
+        For a walltime that is no number of seconds, outputs that are no Files, inputs that are no list.
     """
     kwargs = task.kwargs = dict(task.kwargs)
+    name = task.app.name
     if kwargs.get("walltime") is not None:
-        task.walltime = _seconds(task.app.name, kwargs["walltime"])
+        task.walltime = _seconds(name, kwargs["walltime"])
     for key in ("inputs", "outputs"):
         if key in kwargs:
-            kwargs[key] = list(kwargs[key])
+            kwargs[key] = _listed(name, key, kwargs[key])
+    if kwargs.get("parsl_resource_specification"):
+        task.resources = _resources(name, kwargs["parsl_resource_specification"])
+        task.priority = task.resources.get("priority", task.priority)
+    if "priority" in kwargs:
+        _take_priority(task, kwargs)
     for key in ("stdout", "stderr"):
+        # the type first: an array compares to an array
         if isinstance(kwargs.get(key), int) and kwargs[key] == AUTO_LOGNAME:
-            kwargs[key] = _log_name(task, run_dir, key)
-    task.outputs = [DataFuture(task.future, _file(task.app.name, f), task.id) for f in kwargs.get("outputs", ())]
+            kwargs[key] = auto_name(task.as_record(), key)
+            if key not in task.app.ignore_for_cache:
+                task.auto = [*getattr(task, "auto", ()), key]
+    if "outputs" in kwargs:
+        task.outputs = [DataFuture(task.future, _file(name, file), task.id) for file in kwargs["outputs"]]
+
+
+def auto_log_name(record: TaskRecord, stream: str, run_dir: str) -> str:
+    """Where `AUTO_LOGNAME` writes by default: Parsl's layout, ten thousand tasks a directory.
+
+    Examples
+    --------
+    >>> auto_log_name({"id": 7, "func_name": "f", "kwargs": {"label": "x"}}, "stdout", "runinfo/000")
+    'runinfo/000/task_logs/0000/task_0007_f_x.stdout'
+    """
+    label = record["kwargs"].get("label")
+    name = f"task_{record['id']:04}_{record['func_name']}{f'_{label}' if label else ''}.{stream}"
+    return os.path.join(run_dir, "task_logs", f"{record['id'] // 10_000:04}", name)
+
+
+def _take_priority(task: Task, kwargs: dict[str, Any]) -> None:
+    """A number is a priority; it goes on to the function where that has a place for it."""
+    value = kwargs["priority"]
+    if isinstance(value, int) and not isinstance(value, bool):
+        task.priority = value
+    if not _accepts(task.app.func, "priority"):
+        if not isinstance(value, int):
+            raise TypeError(f"{task.app.name}: priority is {value!r}; legal is a whole number, lower goes first")
+        del kwargs["priority"]
+
+
+def _accepts(func: Callable[..., Any], name: str) -> bool:
+    try:
+        parameters = signature(func).parameters
+    except (TypeError, ValueError):
+        return False  # a builtin that does not say
+    return name in parameters or any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
 
 
 def _seconds(name: str, walltime: Any) -> float:
@@ -49,14 +97,25 @@ def _seconds(name: str, walltime: Any) -> float:
     return float(walltime)
 
 
+def _listed(name: str, key: str, values: Any) -> list[Any]:
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"{name}: {key} takes a list, not {type(values).__name__}: {values!r}")
+    return list(values)
+
+
+def _resources(name: str, resources: Any) -> dict[str, Any]:
+    if not isinstance(resources, dict):
+        given = f"{type(resources).__name__}: {resources!r}"
+        raise TypeError(f"{name}: parsl_resource_specification takes a dict, not {given}")
+    priority = resources.get("priority", 0)
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise TypeError(f"{name}: priority is {priority!r}; legal is a whole number, lower goes first")
+    return resources
+
+
 def _file(name: str, output: Any) -> File:
+    if isinstance(output, DataFuture):
+        return output.file_obj
     if not isinstance(output, File):
         raise TypeError(f"{name}: outputs takes File objects, not {type(output).__name__}: {output!r}")
     return output
-
-
-def _log_name(task: Task, run_dir: str, stream: str) -> str:
-    """Parsl's layout: ten thousand tasks a directory."""
-    label = task.kwargs.get("label")
-    name = f"task_{task.id:04}_{task.app.name}{f'_{label}' if label else ''}.{stream}"
-    return os.path.join(run_dir, "task_logs", f"{task.id // 10_000:04}", name)

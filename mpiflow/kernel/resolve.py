@@ -2,8 +2,9 @@
 
 A task with dependencies waits in the graph until all of them have ended, well or not, and is then ready or
 fails with them. A failed try is tried again while the task's budget lasts. The body of a join_app ends its
-task only when the futures it returned have ended. Futures from elsewhere (another kernel's, or any other
-library's) stand in the graph under negative numbers.
+task only when the futures it returned have ended. A cached call that is under way already waits for that one and
+ends as it does. Futures from elsewhere (another kernel's, or any other library's) stand in the graph under
+negative numbers.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from mpiflow.errors import DependencyError, JoinError, TaskExited
+from mpiflow.errors import DependencyError, JoinError, TaskExited, TaskKilled
 from mpiflow.kernel.dependencies import failures_among, source_of, value_of
 from mpiflow.kernel.graph import TaskGraph
-from mpiflow.kernel.task import FINAL_STATES, States, Task, in_words
+from mpiflow.kernel.task import FINAL_STATES, States, Task, TaskRecord, in_words
 
 if TYPE_CHECKING:
     from mpiflow.executors.base import Completion
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # Looked up once: an enum's attribute costs 50 ns, several times a task.
 _exec_done, _failed, _dep_fail = States.exec_done, States.failed, States.dep_fail
 _joining, _retryable = States.joining, States.fail_retryable
+_launched, _memo_done = States.launched, States.memo_done
 
 
 class Resolver:
@@ -43,8 +45,9 @@ class Resolver:
 
     def __init__(self, dfk: DataFlowKernel, ready: deque[Task]) -> None:
         self._dfk = dfk
-        self._tasks = dfk.tasks
+        self._tasks = dfk.unended
         self._ready = ready
+        self._log = dfk.task_log
         self._retries = dfk.config.retries
         self._retry_handler: Callable[..., float] | None = dfk.config.retry_handler
         self.retry_count = 0
@@ -54,7 +57,8 @@ class Resolver:
         self._graph = TaskGraph()
         self._outside_keys = count(-1, -1)
         self._outside_done: deque[int] = deque()
-        # Tasks that ended without an executor: what they depend on had failed when they were called.
+        # Tasks that ended without an executor: what they depend on had failed when they were called, their
+        # result was remembered, the user has cancelled them.
         self._stillborn: deque[Task] = deque()
 
     def enter(self, task: Task) -> None:
@@ -106,6 +110,8 @@ class Resolver:
         with self._lock:
             waiting = self._stillborn
             for task, value, error in completions:
+                if task.state in FINAL_STATES:
+                    continue  # killed while it ran
                 if error is not None:
                     self._fail_try(task, error, waiting)
                 elif task.app.join:
@@ -125,10 +131,31 @@ class Resolver:
                     self._unblock(self._tasks[number], waiting)
         return ended
 
+    def ended(self, task: Task) -> None:
+        """A task has ended without an executor; its state and outcome are set. Under the driver's lock."""
+        self._stillborn.append(task)
+
+    def follow(self, task: Task, future: Future[Any]) -> None:
+        """Have a task end as the call does whose future this is. Under the driver's lock."""
+        task.depends = (future,)
+        task.from_memo = True
+        unmet, outside = self._unmet(task.depends)
+        with self._lock:
+            unmet = [key for key in unmet if key < 0 or self._pending(key)]
+            if unmet:
+                self._graph.add(task.id, unmet)
+            else:
+                self._unblock(task, self._stillborn)
+        self._follow(outside)
+
     def _unblock(self, task: Task, ended: deque[Task]) -> None:
         """All that a task waited for has ended: it is ready, or it ends here too."""
+        if task.state in FINAL_STATES:
+            return  # cancelled while it waited
         failures = failures_among(task.depends, self._dfk)
-        if task.state is _joining:
+        if getattr(task, "from_memo", False):
+            self._end_following(task, failures, ended)
+        elif task.state is _joining:
             self._end_joining(task, failures)
             ended.append(task)
         elif failures:
@@ -144,23 +171,39 @@ class Resolver:
             exited = TaskExited(f"{task.words} called sys.exit({error.code!r})")
             exited.__cause__ = error
             error = exited
+        task.fail_count = getattr(task, "fail_count", 0) + 1
         task.fail_history = [*getattr(task, "fail_history", ()), in_words(error)]
         cost = 1.0
         if self._retry_handler is not None:
+            record = self._dfk.record_of(task)
             try:
-                cost = float(self._retry_handler(error, task.as_record()))
+                cost = float(self._retry_handler(error, record))
+                self._take_edits(task, record)
             except Exception as own:  # the handler's own failure ends the task, and is what the user sees
                 own.__cause__ = error
                 error, cost = own, float("inf")
         task.fail_cost = getattr(task, "fail_cost", 0.0) + cost
         if task.fail_cost <= self._retries:
             task.state = _retryable
+            task.fail_history = []
             self.retry_count += 1
+            if self._log.tells:
+                self._log.changed(task, _launched)
             self._ready.append(task)
         else:
             task.error = error
             task.state = _failed
             ended.append(task)
+
+    def _take_edits(self, task: Task, record: TaskRecord) -> None:
+        """What a retry handler has changed in the record holds for the next try."""
+        if record["args"] is not task.args or record["kwargs"] is not task.kwargs:
+            task.args, task.kwargs = tuple(record["args"]), record["kwargs"]
+            task.depends = ()  # the record has values in the place of futures
+        if record["executor"] != task.executor:
+            self._dfk.places.move(task, record["executor"])
+        if record["resource_specification"] != getattr(task, "resources", {}):
+            task.resources = record["resource_specification"]
 
     def _begin_joining(self, task: Task, body: Any, ended: deque[Task]) -> None:
         """The body of a join_app has returned: its task now waits for the futures it returned."""
@@ -172,12 +215,31 @@ class Resolver:
         task.value = body
         task.depends = tuple(futures)
         task.state = _joining
+        if self._log.tells:
+            self._log.changed(task, _launched)
         unmet, outside = self._unmet(futures)
         if unmet:
             self._graph.add(task.id, unmet)
             self._follow(outside)
         else:
             self._unblock(task, ended)
+
+    def _end_following(self, task: Task, failures: list[tuple[BaseException, str]], ended: deque[Task]) -> None:
+        """The call that a task followed has ended; if by a cancel, this one is wanted still and runs itself."""
+        (future,) = task.depends
+        if failures and isinstance(failures[0][0], CancelledError | TaskKilled):
+            task.depends = ()
+            task.from_memo = False
+            task.hashsum = None
+            self._ready.append(task)
+            return
+        if failures:
+            task.error = failures[0][0]
+            task.state = _failed
+        else:
+            task.value = value_of(future, self._dfk)
+            task.state = _memo_done
+        ended.append(task)
 
     def _end_joining(self, task: Task, failures: list[tuple[BaseException, str]]) -> None:
         body = task.value

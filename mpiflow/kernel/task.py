@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from datetime import datetime
 from enum import IntEnum
+from time import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mpiflow.data.futures import DataFuture
     from mpiflow.kernel.app import App
     from mpiflow.kernel.dataflow import DataFlowKernel
     from mpiflow.kernel.futures import AppFuture
+
+#: A task as a dict under Parsl's keys, for retry handlers, memoizers and whoever looks at ``task_record``.
+TaskRecord = dict[str, Any]
 
 
 class States(IntEnum):
@@ -46,8 +53,9 @@ class Task:
     """
 
     __slots__ = (
-        "app", "args", "depends", "dfk", "error", "fail_cost", "fail_history", "future", "id", "kwargs",
-        "outputs", "state", "tries", "value", "walltime",
+        "app", "args", "auto", "depends", "dfk", "error", "executor", "fail_cost", "fail_count", "fail_history",
+        "from_memo", "future", "hashsum", "id", "invoked", "kwargs", "launched", "outputs", "packed", "priority",
+        "resources", "returned", "state", "streams", "tries", "value", "walltime",
     )  # fmt: skip
 
     def __init__(self, number: int, app: App, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -62,40 +70,87 @@ class Task:
         self.tries = 0
         #: Futures among the arguments; empty for most.
         self.depends: tuple[Future[Any], ...] = ()
+        #: Under which its result is remembered; None while that is not known, and for most.
+        self.hashsum: str | None = None
+        #: Label of the executor it goes to; empty while that is open.
+        self.executor = ""
+        #: When it was called, in seconds since the epoch.
+        self.invoked = time()
+        #: Lower goes first.
+        self.priority = app.priority
 
-    # Set only when needed, to keep a pending task small: dfk, future (always), value or error (when it has
-    # ended), outputs, fail_cost and fail_history (after the first failure).
+    # Set only when needed, to keep a pending task small: dfk, future (always); value or error, and when
+    # (`returned`), when it has ended; outputs, resources, auto and streams when the call names such; launched with
+    # the first try; fail_cost, fail_count and fail_history after the first failure; from_memo and packed (the
+    # result's pickle) for a cached app.
     dfk: DataFlowKernel
     future: AppFuture
     value: Any
     error: BaseException
     outputs: list[DataFuture]
+    #: Streams whose file was chosen for it.
+    auto: list[str]
+    resources: dict[str, Any]
+    #: ``stdout`` and ``stderr``, where staging has given the task something else to write to.
+    streams: dict[str, Any]
+    launched: float
+    returned: float
     fail_cost: float
+    fail_count: int
     fail_history: list[str]
+    from_memo: bool
+    packed: bytes | None
 
     def __repr__(self) -> str:
         return f"task {self.id} ({self.app.name}) {self.state.name}"
+
+    def __getitem__(self, key: str) -> Any:
+        """One entry of `as_record`: ``dfk.tasks[0]["status"]`` as in Parsl."""
+        return self.as_record()[key]
 
     @property
     def words(self) -> str:
         """The task in an error's words."""
         return f"task {self.id} ({self.app.name})"
 
-    def as_record(self) -> dict[str, Any]:
-        """The task under Parsl's keys, as ``AppFuture.task_record``."""
+    def as_record(self, args: Sequence[Any] | None = None, kwargs: dict[str, Any] | None = None) -> TaskRecord:
+        """The task under Parsl's keys, as ``AppFuture.task_record``.
+
+        Parameters
+        ----------
+        args, kwargs : optional
+            The arguments with values in the place of futures.
+        """
+        body = getattr(self, "value", None) if self.state is States.joining else None
         return {
             "id": self.id,
             "try_id": max(0, self.tries - 1),
             "func_name": self.app.name,
             "func": self.app.func,
-            "args": self.args,
-            "kwargs": self.kwargs,
+            "args": self.args if args is None else args,
+            "kwargs": self.kwargs if kwargs is None else kwargs,
+            "executor": self.executor,
             "status": self.state,
             "depends": list(self.depends),
+            "fail_count": getattr(self, "fail_count", 0),
             "fail_cost": getattr(self, "fail_cost", 0.0),
-            "fail_count": len(getattr(self, "fail_history", ())),
             "fail_history": list(getattr(self, "fail_history", ())),
+            "from_memo": getattr(self, "from_memo", None),
+            "hashsum": self.hashsum,
+            "memoize": self.app.cache,
+            "ignore_for_cache": [*self.app.ignore_for_cache, *getattr(self, "auto", ())],
             "join": self.app.join,
+            "joins": body,
+            "resource_specification": getattr(self, "resources", {}),
+            "time_invoked": datetime.fromtimestamp(self.invoked),
+            "time_returned": self._moment("returned"),
+            "try_time_launched": self._moment("launched"),
+            "try_time_returned": self._moment("returned"),
             "app_fu": getattr(self, "future", None),
+            "exec_fu": None,
             "dfk": self.dfk,
         }
+
+    def _moment(self, which: str) -> datetime | None:
+        seconds = getattr(self, which, None)
+        return None if seconds is None else datetime.fromtimestamp(seconds)

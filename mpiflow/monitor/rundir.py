@@ -5,61 +5,100 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import mpiflow
-
-#: The log of what mpiflow does; a script may add handlers of its own.
-logger = logging.getLogger("mpiflow")
-
-_FORMAT = "%(asctime)s %(levelname)s: %(message)s"
+from mpiflow.monitor.logs import FileLogging, LogConfig, logger
 
 
 class RunDirectory:
-    """Directory ``NNN`` under the one for all runs, with ``mpiflow.log``.
+    """Directory ``NNN`` under the one for all runs, with the log in it.
+
+    Without a log the directory is made when somebody first asks for its path: a run that writes nothing leaves
+    nothing behind.
 
     Parameters
     ----------
     parent : str
         Directory of all runs; made if it is not there.
-    enabled : bool
-        Without it nothing is written, and the path is the parent's.
+    enabled : bool or LogConfig
+        How to log: to ``mpiflow.log``, not at all, or as it says.
     exactly : str, optional
         The directory itself, instead of a numbered one.
+    log_name : str
+        Name of the log file, without an ending.
     """
 
-    def __init__(self, parent: str | os.PathLike[str], enabled: bool, exactly: str | None = None) -> None:
-        self._handler: logging.Handler | None = None
+    def __init__(
+        self,
+        parent: str | os.PathLike[str],
+        enabled: bool | LogConfig,
+        exactly: str | None = None,
+        log_name: str = "mpiflow",
+    ) -> None:
+        self._parent = os.path.abspath(parent)
+        self._exactly = os.path.abspath(exactly) if exactly is not None else None
+        self._path = ""
+        self._making = threading.Lock()
         self._began = time.monotonic()
-        if not enabled:
-            self.path = os.path.abspath(parent)
-            return
-        if exactly is not None:
-            os.makedirs(exactly, exist_ok=True)
-            self.path = os.path.abspath(exactly)
-        else:
-            self.path = _next_free(os.path.abspath(parent))
-        self._handler = logging.FileHandler(os.path.join(self.path, "mpiflow.log"))
-        self._handler.setFormatter(logging.Formatter(_FORMAT))
-        self._handler.addFilter(lambda record: getattr(record, "run", self.path) == self.path)
-        logger.addHandler(self._handler)
-        logger.setLevel(logging.DEBUG)
-        logger.propagate = False  # the log is a file's; a script's own logging is not to be flooded
-        logger.info("mpiflow %s, Python %s, pid %d", mpiflow.__version__, sys.version.split()[0], os.getpid())
-        logger.info("command: %s", " ".join(sys.argv))
+        self._end_log: Callable[[], None] | None = None
+        if enabled is not False:
+            self._begin_log(FileLogging() if enabled is True else enabled, log_name)
 
-    def log(self, words: str, *values: object) -> None:
-        """Write a line."""
-        if self._handler is not None:
-            logger.info(words, *values, extra={"run": self.path})
+    @property
+    def path(self) -> str:
+        """The directory, absolute; made if it is not there yet."""
+        with self._making:
+            if not self._path:
+                self._path = self._exactly or _next_free(self._parent)
+                os.makedirs(self._path, exist_ok=True)
+            return self._path
+
+    def _begin_log(self, config: LogConfig, log_name: str) -> None:
+        path = self.path
+        with _beginning:
+            before = set(logger.handlers)
+            self._end_log = config.initialize_logging(log_dir=Path(path), log_name=log_name)
+            for handler in set(logger.handlers) - before:
+                # two runs of one process share the logger, and each has its own file
+                handler.addFilter(lambda record: getattr(record, "run", path) == path)
+        self.log("mpiflow %s, Python %s, pid %d", mpiflow.__version__, sys.version.split()[0], os.getpid())
+        self.log("command: %s", " ".join(sys.argv))
+
+    def log(
+        self,
+        words: str,
+        *values: object,
+        level: int = logging.INFO,
+        fields: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write a line.
+
+        Parameters
+        ----------
+        words, *values
+            As for `logging.Logger.info`.
+        level : int
+            As for `logging.Logger.log`.
+        fields : mapping, optional
+            What the line is about, for logs that have room for it; keys begin with ``mpiflow.``.
+        """
+        if self._end_log is not None and logger.isEnabledFor(level):
+            logger.log(level, words, *values, extra={"run": self._path, **(fields or {})}, stacklevel=2)
 
     def close(self) -> None:
         """End the log."""
-        if self._handler is not None:
-            logger.info("ended after %.1f s", time.monotonic() - self._began)
-            logger.removeHandler(self._handler)
-            self._handler.close()
-            self._handler = None
+        if self._end_log is not None:
+            self.log("ended after %.1f s", time.monotonic() - self._began)
+            end, self._end_log = self._end_log, None
+            end()
+
+
+#: Held while a log begins: what handlers are new is found by comparison.
+_beginning = threading.Lock()
 
 
 def _next_free(parent: str) -> str:

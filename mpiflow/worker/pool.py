@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from mpiflow.comm.sockets import socket
     from mpiflow.worker.zygote import Zygote
 
+    #: Processors of a runner (None: all), and variables for its tasks.
+    Binding = tuple[list[int] | None, dict[str, str]]
+
 #: Bytes asked of one recv. Twice as many would be mapped and unmapped by malloc each time.
 CHUNK = 64 * 1024
 #: Work a runner is given ahead, in seconds and in tasks.
@@ -89,10 +92,12 @@ class Runner:
         "segments",
         "single_use",
         "size",
+        "slot",
         "tasks",
     )  # fmt: skip
 
-    def __init__(self, single_use: bool) -> None:
+    def __init__(self, single_use: bool, slot: int) -> None:
+        self.slot = slot
         self.records, records = stream_pair()
         self.segments, segments = packet_pair()
         self.output = Output()
@@ -151,6 +156,8 @@ class RunnerPool:
         self._watch.add(zygote.fd)
         self._size = 1
         self._settings: dict[str, object] = {}
+        self._bindings: list[Binding] = [(None, {})]
+        self._asked: list[Binding] | None = None
         self._functions: dict[int, bytes] = {}
         self._queue: deque[Task] = deque()
         self._runners: list[Runner] = []
@@ -163,14 +170,43 @@ class RunnerPool:
 
     # --- from rank 0 --------------------------------------------------------------------------------------
 
-    def configure(self, size: int, settings: dict[str, object]) -> None:
-        """Say how many runners there may be and what a new one starts with."""
+    def configure(self, size: int, settings: dict[str, object], bindings: list[Binding] | None = None) -> None:
+        """Say how many runners there may be and what a new one starts with.
+
+        Parameters
+        ----------
+        size : int
+            Runners at a time.
+        settings : dict
+            As for `runner.start`.
+        bindings : list of Binding, optional
+            For each place, its processors and variables.
+        """
+        if bindings != self._asked:
+            self._retire()
         self._size = size
+        self._asked = bindings
+        self._bindings = bindings or [(None, {})] * size
         self._settings = settings
+
+    def _retire(self) -> None:
+        """Have the runners there are leave after their tasks: what they are bound to is out of date."""
+        for runner in self._runners:
+            if not runner.tasks and runner.usable:
+                runner.records.shutdown(SHUT_WR)
+            runner.single_use = True
 
     def learn(self, fid: int, record: memoryview) -> None:
         """Keep a function for every runner that will need it."""
         self._functions[fid] = bytes(record)
+
+    def forget(self, fid: int, record: memoryview) -> None:
+        """Drop a function that is called no more, here and in every runner."""
+        self._functions.pop(fid, None)
+        for runner in self._runners:
+            if fid in runner.functions:
+                runner.functions.discard(fid)
+                runner.outgoing.append(bytes(record))
 
     def add(self, task: Task) -> None:
         """Take a task into the queue."""
@@ -268,9 +304,10 @@ class RunnerPool:
         return None
 
     def _spawn(self, single_use: bool) -> Runner:
-        runner = Runner(single_use)
+        taken = {runner.slot for runner in self._runners}
+        runner = Runner(single_use, next(slot for slot in range(len(taken) + 1) if slot not in taken))
         fds = [channel.fileno() for channel in runner.channels] + runner.output.fds
-        request = self._zygote.spawn(self._settings, fds)
+        request = self._zygote.spawn(self._settings_of(runner.slot), fds)
         for channel in runner.channels:
             channel.close()
         runner.output.started()
@@ -280,6 +317,13 @@ class RunnerPool:
             self._watch.add(fd)
             self._by_fd[fd] = runner
         return runner
+
+    def _settings_of(self, slot: int) -> dict[str, object]:
+        """What a runner in this place starts with. One beside those there may be is to be replaced soon."""
+        binding = self._bindings[slot % self._size]
+        environment = self._settings["environment"]
+        assert isinstance(environment, dict)
+        return {**self._settings, "cpus": binding[0], "environment": {**environment, **binding[1]}}
 
     def _give(self, runner: Runner, share: int) -> None:
         """Hand the next tasks of the queue to a runner, with the functions it does not know."""

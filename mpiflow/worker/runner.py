@@ -16,8 +16,9 @@ import signal
 import sys
 import time
 
+from mpiflow import linux
 from mpiflow.comm.segments import receive_segment, send_segment, shared_copy
-from mpiflow.comm.wire import FUNCTION, HEADER, STARTED
+from mpiflow.comm.wire import FORGET, FUNCTION, HEADER, STARTED
 from mpiflow.linux import FIONREAD
 from mpiflow.worker import environment
 from mpiflow.worker.tasks import Functions, run_task
@@ -83,6 +84,9 @@ def run(records: socket, segments: socket) -> None:
             position = following
             if kind == FUNCTION:
                 functions.learn(fid, bytes(payload))
+                continue
+            if kind == FORGET:
+                functions.forget(fid)
                 continue
             attachments: list[Buffer] = []
             for _ in range(more):
@@ -158,5 +162,12 @@ def start(
     os.environ.update(variables)
     sys.path[:1] = path  # the first was where the command was given, as always with `python -m`
     os.chdir(str(settings["directory"]))
+    cpus = settings.get("cpus")
+    if isinstance(cpus, list):
+        linux.bind(cpus)
+    if settings.get("as_parsl"):
+        import mpiflow.parsl
+
+        mpiflow.parsl.install()
     environment.reseed()
     run(records, segments)

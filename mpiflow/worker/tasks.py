@@ -43,6 +43,11 @@ class Functions:
         """Keep a function until it is needed."""
         self._packed[fid] = payload
 
+    def forget(self, fid: int) -> None:
+        """Drop a function that is called no more."""
+        self._packed.pop(fid, None)
+        self._loaded.pop(fid, None)
+
     def get(self, fid: int) -> tuple[str, int, Callable[..., object]]:
         """Name, seed and function."""
         entry = self._loaded.get(fid)

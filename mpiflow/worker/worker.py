@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mpiflow.comm import Comm
     from mpiflow.comm.segments import Segment
+    from mpiflow.worker.pool import Binding
     from mpiflow.worker.zygote import Zygote
 
 #: How long a worker looks without sleeping after the last event, in seconds.
@@ -54,11 +55,14 @@ class Worker:
         What its runners are forked from.
     cores : int
         Processors that this worker may use.
+    place : tuple of int, optional
+        Its rank, the how-many-th worker of its node it is, and how many there are; default: alone.
     """
 
-    def __init__(self, zygote: Zygote, cores: int) -> None:
+    def __init__(self, zygote: Zygote, cores: int, place: tuple[int, int, int] = (0, 0, 1)) -> None:
         self.pool = RunnerPool(zygote)
         self._cores = cores
+        self._place = place
         self.quitting = False
         self._unacknowledged = 0
         self._pinged = False
@@ -88,6 +92,9 @@ class Worker:
             elif kind == wire.FUNCTION:
                 pool.learn(fid, view[start - HEADER.size : end])
                 self._functions.learn(fid, bytes(view[start:end]))
+            elif kind == wire.FORGET:
+                pool.forget(fid, view[start - HEADER.size : end])
+                self._functions.forget(fid)
             elif kind == wire.SETTINGS:
                 self._configure(loads(view[start:end]))
             elif kind == wire.DROP:
@@ -102,12 +109,27 @@ class Worker:
         size = settings["runners"]
         assert isinstance(size, int)
         counts = thread_counts(self._cores // size)
-        self.pool.configure(size, dict(settings, environment=counts))
+        bindings = self._bindings(size, settings)
+        self.pool.configure(size, dict(settings, environment=counts), bindings)
         if settings["in_rank"]:
             path = settings["path"]
             assert isinstance(path, list)
             sys.path[:1] = path  # the first was where the command was given, as always with `python -m`
             os.environ.update(counts)
+
+    def _bindings(self, size: int, settings: dict[str, object]) -> list[Binding] | None:
+        """What each runner is bound to; None where nobody has asked, which is nearly always."""
+        affinity, accelerators = settings.get("affinity", "none"), settings.get("accelerators", ())
+        if affinity == "none" and not accelerators:
+            return None
+        from mpiflow.worker.binding import Place, own_processors, processors, variables
+
+        assert isinstance(affinity, str)
+        assert isinstance(accelerators, list | tuple)
+        place = Place(*self._place)
+        mine = own_processors(place, self._cores)
+        bound = [processors(slot, size, mine, affinity) for slot in range(size)]
+        return [(bound[slot], variables(slot, size, place, bound[slot], accelerators)) for slot in range(size)]
 
     def _drop(self, aids: set[int]) -> None:
         self._in_rank = deque(task for task in self._in_rank if task.aid not in aids)
@@ -187,10 +209,12 @@ class Worker:
         return min(max(quiet / 10, 10e-6), limit)
 
 
-def serve(comm: Comm, zygote: Zygote, hello: dict[str, object], cores: int) -> None:
+def serve(
+    comm: Comm, zygote: Zygote, hello: dict[str, object], cores: int, place: tuple[int, int, int]
+) -> None:
     """A worker rank's life: from its greeting to the word to quit."""
     linux.sleep_exactly()
-    worker = Worker(zygote, cores)
+    worker = Worker(zygote, cores, place)
     comm.send(0, wire.record(wire.HELLO, dumps(hello, 5)))
     last = time.perf_counter()
     while not worker.quitting:

@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from mpiflow.config import Config
-from mpiflow.executors.base import Completion, Executor, Settings, Submission
+from mpiflow.executors.base import BulkExecutor, Completion, Submission
 from mpiflow.kernel.app import App
 from mpiflow.kernel.dataflow import DataFlowKernel
 from mpiflow.kernel.driver import Driver
@@ -22,7 +22,7 @@ from mpiflow.kernel.task import Task
 LONG = 10.0
 
 
-class Hand(Executor):
+class Hand(BulkExecutor):
     """Runs nothing by itself: a test ends each task with `finish`, or all at once with `run`.
 
     Parameters
@@ -38,17 +38,18 @@ class Hand(Executor):
     def __init__(self, label: str = "hand", by_itself: bool = False) -> None:
         self.label = label
         self.by_itself = by_itself
-        self.settings: Settings | None = None
+        super().__init__()
+        self.started = 0
         self.bulks: list[list[int]] = []
         self.given: dict[int, tuple[Task, tuple[Any, ...], dict[str, Any]]] = {}
         self.inbox: deque[Completion] = deque()
         self.shut_down = 0
 
-    def start(self, settings: Settings) -> None:
-        assert self.settings is None, "started twice"
-        self.settings = settings
+    def start(self) -> None:
+        self.started += 1
+        assert self.started == 1, "started twice"
 
-    def submit(self, tasks: Sequence[Submission]) -> None:
+    def submit_bulk(self, tasks: Sequence[Submission]) -> None:
         self.bulks.append([task.id for task, _, _ in tasks])
         for task, args, kwargs in tasks:
             assert task.id not in self.given, "given a second time while the first try runs"

@@ -36,6 +36,15 @@ def test_every_option_is_taken() -> None:
     )
 
 
+def test_options_about_what_the_script_finds() -> None:
+    parsed = said("script.py")
+    assert (parsed.config_file, parsed.as_parsl, parsed.trust) == (None, False, False)
+    assert (parsed.fresh, parsed.checkpoint_all) == (False, False)
+    parsed = said("--config here.toml --as-parsl --trust --fresh --checkpoint-all script.py --config its.own")
+    assert (parsed.config_file, parsed.as_parsl, parsed.trust) == ("here.toml", True, True)
+    assert (parsed.fresh, parsed.checkpoint_all, parsed.rest) == (True, True, ["--config", "its.own"])
+
+
 @pytest.mark.parametrize("line", ["-n 8 s.py", "-n8 s.py", "--seed=3 -n 8 s.py", "--run-dir=x -n 8 s.py"])
 def test_options_are_written_as_everywhere(line: str) -> None:
     parsed = said(line)
@@ -97,6 +106,8 @@ def test_the_doctor_takes_options_on_both_sides(line: str, size: int | None, qui
         ("--init-timeout 0 s.py", "--init-timeout: is '0'; legal is a whole number from 1 up"),
         ("--unknown s.py", "--unknown"),
         ("--no-prog s.py", "--no-prog"),
+        ("--config", "argument --config: expected one argument"),
+        ("--as-parsl=yes s.py", "argument --as-parsl: ignored explicit argument 'yes'"),
     ],
 )
 def test_a_bad_option_ends_with_code_2_a_word_on_it_and_the_usage(
@@ -133,3 +144,13 @@ def test_a_script_must_be_there(tmp_path: Path) -> None:
     assert script_arguments(said(f"{missing}")).startswith(f"{missing}: there is no such file (looked in /")
     missing.touch()
     assert script_arguments(said(f"{missing}")) == ""
+
+
+def test_a_config_file_must_be_there(tmp_path: Path) -> None:
+    script, config = tmp_path / "s.py", tmp_path / "c.toml"
+    script.touch()
+    words = script_arguments(said(f"--config {config} {script}"))
+    assert words.startswith(f"--config {config}: there is no such file (looked in /")
+    assert "there is no such file" in script_arguments(said(f"--config {tmp_path} {script}"))
+    config.touch()
+    assert script_arguments(said(f"--config {config} {script}")) == ""

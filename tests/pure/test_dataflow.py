@@ -167,12 +167,12 @@ def test_a_task_goes_to_the_executors_it_names(make: Make) -> None:
     spread = [kernel.call(App(add), (), {}) for _ in range(4)]
     assert was_given(second, *named)
     assert eventually(lambda: len(first.given) + len(second.given) == 7)
-    assert len(first.given) == 2, "those that may go anywhere go to each in turn"
+    assert len(first.given) == 4, "those that may go anywhere go where there is less to do"
     assert all(future.tid not in first.given for future in named)
     del spread
 
 
-@pytest.mark.parametrize("label", ["third", "_mpiflow_internal"])
+@pytest.mark.parametrize("label", ["third", ""])
 def test_an_executor_that_is_not_there_is_refused_at_the_call(busy: DataFlowKernel, label: str) -> None:
     with pytest.raises(ValueError, match=f"Task of app 'add' requested invalid executor '{label}'.*'hand'"):
         busy.call(App(add, executors=[label]), (), {})
@@ -432,7 +432,7 @@ def test_a_task_is_tried_again_while_its_budget_lasts(
     record = future.task_record
     assert record["fail_count"] == failures
     assert record["try_id"] == min(failures, retries)
-    assert len(record["fail_history"]) == failures
+    assert len(record["fail_history"]) == (not well), "of the last try, as in Parsl"
     assert all("ValueError" in words for words in record["fail_history"])
 
 
@@ -970,7 +970,7 @@ def test_a_kernel_that_was_loaded_is_forgotten_with_its_cleanup() -> None:
 
 def test_an_executor_that_does_not_start_leaves_nothing_behind(tmp_path: Path) -> None:
     class Broken(Hand):
-        def start(self, settings: Any) -> None:
+        def start(self) -> None:
             raise OSError("no such machine")
 
     good = Hand("good")

@@ -27,6 +27,11 @@ from mpiflow.data.files import File
         ("/data/100%.txt", "file", "", "/data/100%.txt", "100%.txt"),
         ("/data/10:30:00.txt", "file", "", "/data/10:30:00.txt", "10:30:00.txt"),
         ("10:30.txt", "file", "", "10:30.txt", "10:30.txt"),
+        ("some weird :// url", "file", "", "some weird :// url", " url"),
+        ("//[a]/b.txt", "file", "", "//[a]/b.txt", "b.txt"),
+        ("", "file", "", "", ""),
+        ("zip:/data/all.zip/in/x.txt", "zip", "", "/data/all.zip/in/x.txt", "x.txt"),
+        ("ftp://me:pw@host/a%20b", "ftp", "me:pw@host", "/a%20b", "a%20b"),
     ],
 )
 def test_the_parts_of_a_path_or_url(url: str, scheme: str, netloc: str, path: str, filename: str) -> None:
@@ -54,6 +59,21 @@ def test_a_path_object_will_do(tmp_path: Path) -> None:
 def test_what_is_no_path_is_refused(url: Any) -> None:
     with pytest.raises(TypeError, match="File takes a str or a path, not"):
         File(url)
+
+
+class _Bytes:
+    def __fspath__(self) -> bytes:
+        return b"in.txt"
+
+
+def test_a_path_of_bytes_is_refused() -> None:
+    with pytest.raises(TypeError, match="File takes a path of str, not of bytes"):
+        File(_Bytes())  # type: ignore[arg-type]
+
+
+def test_a_url_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"File: 'http://\[::1/x' is no URL: Invalid IPv6 URL"):
+        File("http://[::1/x")
 
 
 def test_it_can_be_opened(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class Play:
         )
         self.inbox: deque[Answer] = deque()
         self.fid = self.fleet.register("add", b"function")
-        self.fleet.configure(runners)
+        self.fleet.configure(runners, self.fleet.comm.peers)
         for peer in self.comm.peers:
             self.hear(peer, record(wire.HELLO, pickle.dumps({"host": f"node{peer}"})))
         self.sent()
@@ -64,7 +64,7 @@ class Play:
     def submit(self, *names: str, beside: Sequence[Any] = ()) -> list[Delivery]:
         made = []
         for name in names:
-            aid = self.fleet.number()
+            aid = next(self.fleet.aids)
             head = HEADER.pack(aid, aid, self.fid, len(name), 0.0, wire.TASK, len(beside))
             task: Any = name
             made.append(Delivery(aid, self.fid, task, head + name.encode(), list(beside), self.inbox))
@@ -114,15 +114,15 @@ ACK = record(wire.ACK, aid=1)
 def test_workers_are_told_their_settings_first() -> None:
     comm = Paper(2)
     fleet = Fleet(comm, {"directory": "/here"}, print)
-    fleet.configure(3)
+    fleet.configure(3, [1, 2])
     assert [peer for peer, _, _ in comm.sent] == [1, 2]
     for _, head, _ in comm.sent:
         ((_, _, _, _, kind, _, start, end),) = records(head)
         assert kind == wire.SETTINGS
         assert pickle.loads(head[start:end]) == {"directory": "/here", "runners": 3}
-    fleet.configure(3)
+    fleet.configure(3, [1, 2])
     assert len(comm.sent) == 2, "the same again is not sent"
-    assert fleet.slots == 6
+    assert fleet.slots([1, 2]) == 6
 
 
 def test_a_task_is_sent_with_its_function_the_first_time_and_its_result_comes_into_the_inbox() -> None:
@@ -173,7 +173,7 @@ def test_results_go_to_the_inbox_of_whoever_sent_the_task() -> None:
     play = Play(peers=1, runners=2)
     (mine,) = play.submit("a")
     other: deque[Answer] = deque()
-    aid = play.fleet.number()
+    aid = next(play.fleet.aids)
     theirs = Delivery(aid, play.fid, play.submit("b")[0].task, b"", (), other)
     play.fleet.submit([theirs])
     play.hear(1, ACK, ACK, done(mine))
@@ -217,7 +217,7 @@ def test_messages_that_are_no_tasks_do_not_loosen_the_limit_when_they_are_acknow
         play.hear(1, answer)
 
     for runners in (2, 3, 9):
-        play.fleet.configure(runners)
+        play.fleet.configure(runners, play.fleet.comm.peers)
         exchange()
     (dropped,) = play.submit("a")
     exchange()
@@ -251,7 +251,7 @@ def test_a_worker_that_has_not_reported_is_given_nothing() -> None:
     play.comm, play.printed, play.inbox = comm, [], deque()
     play.fleet = Fleet(comm, {}, print)
     play.fid = play.fleet.register("add", b"function")
-    play.fleet.configure(1)
+    play.fleet.configure(1, play.fleet.comm.peers)
     play.sent()
     play.submit("a", "b")
     assert play.sent() == []

@@ -72,8 +72,17 @@ def test_without_logging_nothing_is_written(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "runinfo", enabled=False)
     run.log("not to be seen")
     run.close()
-    assert run.path == str(tmp_path / "runinfo")
     assert os.listdir(tmp_path) == []
+
+
+def test_without_logging_a_directory_is_made_when_it_is_asked_for(tmp_path: Path) -> None:
+    """For checkpoints and for what tasks write."""
+    runs = [RunDirectory(tmp_path, enabled=False) for _ in range(2)]
+    assert [runs[1].path, runs[0].path, runs[1].path] == [str(tmp_path / name) for name in ("000", "001", "000")]
+    assert os.listdir(tmp_path / "000") == []
+    exactly = RunDirectory(tmp_path, enabled=False, exactly=str(tmp_path / "here"))
+    assert exactly.path == str(tmp_path / "here")
+    assert os.path.isdir(exactly.path)
 
 
 def test_the_path_stays_when_the_script_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +118,7 @@ def test_the_log_is_closed_and_its_handler_taken_away(tmp_path: Path) -> None:
     assert logger.handlers == before
 
 
-def test_a_scripts_own_handler_hears_it_too_and_the_root_logger_does_not(tmp_path: Path) -> None:
+def test_a_scripts_own_handlers_hear_it_too(tmp_path: Path) -> None:
     class Hearing(logging.Handler):
         def __init__(self) -> None:
             super().__init__()
@@ -129,7 +138,7 @@ def test_a_scripts_own_handler_hears_it_too_and_the_root_logger_does_not(tmp_pat
         logger.removeHandler(own)
         logging.getLogger().removeHandler(root)
     assert "something" in own.heard
-    assert root.heard == []
+    assert root.heard == own.heard
 
 
 def test_two_runs_of_one_process_do_not_write_into_each_others_log(tmp_path: Path) -> None:

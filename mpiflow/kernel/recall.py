@@ -1,0 +1,108 @@
+"""Cached apps: asking the memoizer before a task is sent, and telling it when one has ended."""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any
+
+from mpiflow.errors import TaskKilled
+from mpiflow.executors.options import options
+from mpiflow.kernel.memo_key import code_key
+from mpiflow.kernel.task import States
+
+if TYPE_CHECKING:
+    from mpiflow.kernel.memoizer import Memoizer
+    from mpiflow.kernel.resolve import Resolver
+    from mpiflow.kernel.task import Task, TaskRecord
+
+
+def default_memoizer() -> Memoizer:
+    """What a Config without one remembers by.
+
+    Under ``python -m mpiflow`` cached apps are journalled, and the next run goes on from there; a plain
+    ``python script.py`` keeps nothing that nobody has asked for.
+    """
+    from mpiflow.kernel.memoizer import BasicMemoizer
+
+    if not options.started_by_mpiflow:
+        return BasicMemoizer()
+    return BasicMemoizer(checkpoint_mode="superstep", checkpoint_files=[] if options.fresh else None)
+
+
+class Recall:
+    """What one DataFlowKernel remembers.
+
+    Parameters
+    ----------
+    memoizer : Memoizer
+        Where it is remembered; started.
+    resolver : Resolver
+        Gets tasks that are answered from there.
+    everything : bool
+        Whether apps without ``cache=True`` are remembered too, each call under its number among its likes.
+    """
+
+    def __init__(self, memoizer: Memoizer, resolver: Resolver, everything: bool) -> None:
+        self.memoizer = memoizer
+        self.everything = everything
+        self._resolver = resolver
+        self._occurrences: dict[str, int] = {}
+
+    def answers(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a task need not run: its result is known, or the same call is under way.
+
+        Raises
+        ------
+        Exception
+            What the memoizer has against the arguments; the try has failed.
+        """
+        if task.tries:
+            return False  # its own earlier try is what the memoizer would find
+        try:
+            record = self._record(task, args, kwargs)
+        except (ValueError, KeyError):
+            return False  # nobody has asked for this one to be remembered, so it need not be possible
+        future = self.memoizer.check_memo(record)
+        task.hashsum = record["hashsum"]
+        if future is None:
+            return False
+        if not future.done():
+            self._resolver.follow(task, future)
+            return True
+        task.from_memo = True
+        error = future.exception()
+        if error is not None:
+            task.error = error
+            task.state = States.failed
+        else:
+            task.value = future.result()
+            task.state = States.memo_done
+        self._resolver.ended(task)
+        return True
+
+    def enter(self, ended: list[Task]) -> None:
+        """Enter what has ended, before any future shows it."""
+        told = False
+        for task in ended:
+            if task.hashsum is None or getattr(task, "from_memo", False):
+                continue
+            told = True
+            if task.state is States.exec_done:
+                record = task.as_record() | {"packed": getattr(task, "packed", None), "memoize": True}
+                self.memoizer.update_memo_result(record, task.value)
+                task.packed = None
+            elif isinstance(task.error, CancelledError | TaskKilled):
+                self.memoizer.forget(task.hashsum)
+            else:
+                self.memoizer.update_memo_exception(task.as_record() | {"memoize": True}, task.error)
+        if told:
+            self.memoizer.commit()
+
+    def _record(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskRecord:
+        record = task.as_record(args, kwargs) | {"packed": None, "occurrence": None, "memoize": True}
+        if not task.app.cache:
+            # the how-many-th call it is with this function and these arguments
+            key = code_key(record)
+            record["occurrence"] = self._occurrences.get(key, 0)
+            self._occurrences[key] = record["occurrence"] + 1
+        return record

@@ -1,0 +1,97 @@
+"""What the log says of single tasks, in Parsl's words and fields.
+
+Two lines and more a task are of use for the first thousands and a burden for the millions after them: a line costs
+as much as a task. So a run that has not asked for it (`FileLogging` or `JSONLogging` in its Config, whatever their
+level) hears of its first `TOLD_OF` tasks only, then one line that says so. Failures are always told.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from mpiflow.data.futures import DataFuture
+
+if TYPE_CHECKING:
+    from mpiflow.kernel.task import States, Task
+
+logger = logging.getLogger("mpiflow.kernel")
+
+#: Tasks that a log tells of when nobody has asked for more.
+TOLD_OF = 1000
+
+
+class TaskLog:
+    """Tells the log of tasks.
+
+    Parameters
+    ----------
+    run_id, run_dir : str
+        Of the DataFlowKernel, for the fields.
+    everything : bool
+        Whether to tell of every task.
+    """
+
+    def __init__(self, run_id: str, run_dir: str, everything: bool) -> None:
+        self._fields = {"mpiflow.dfk": run_id, "run": run_dir}
+        self._left = -1 if everything else TOLD_OF
+        #: Whether to tell of tasks; asked before each call, since most calls are not told of.
+        self.tells = logger.isEnabledFor(logging.INFO)
+
+    def called(self, task: Task, depends: Sequence[Future[Any]]) -> None:
+        """A task has been made of a call."""
+        if self._left == 0:
+            self.tells = False
+            self._say("the first %d tasks were told of; FileLogging() in the Config tells of all", TOLD_OF)
+            return
+        self._left -= 1
+        for future in depends:
+            self._say("Task %d has dependency %s", task.id, _described(future, task), task=task.id)
+        waiting = "not waiting on any dependency"
+        if depends:
+            waiting = f"waiting on {', '.join(_described(future, task) for future in depends)}"
+        name = task.app.name
+        self._say("Task %d submitted for App %s, %s", task.id, name, waiting, task=task.id, app_name=name)
+        for name, key in (("Standard out", "stdout"), ("Standard error", "stderr")):
+            if key in task.kwargs:
+                self._say("%s for task %d %s", name, task.id, _stream(task.kwargs[key]), task=task.id)
+
+    def changed(self, task: Task, before: States) -> None:
+        """A task has gone from one state to another."""
+        self._say(
+            "Task %d changing state from %s to %s", task.id, before.name, task.state.name,
+            task=task.id, task_state=task.state.name, **{"try": max(0, task.tries - 1)},
+        )  # fmt: skip
+
+    def launched(self, task: Task, executor: str) -> None:
+        """A try of a task has been handed to an executor."""
+        self._say(
+            "Task %d try %d launched on executor %s", task.id, task.tries - 1, executor,
+            task=task.id, executor=executor, **{"try": task.tries - 1},
+        )  # fmt: skip
+
+    def _say(self, words: str, *values: object, **fields: object) -> None:
+        named = {f"mpiflow.{name}": value for name, value in fields.items()}
+        logger.info(words, *values, extra={**self._fields, **named})
+
+
+def _described(future: Future[Any], task: Task) -> str:
+    if isinstance(future, DataFuture):
+        return f"DataFuture from task {future.tid}"
+    source = getattr(future, "task", None) if type(future).__name__ == "AppFuture" else None
+    return f"task {source.id}" if source is not None and source.dfk is task.dfk else repr(future)
+
+
+def _stream(target: object) -> str:
+    if target is None:
+        return "will not be redirected"
+    if isinstance(target, str | os.PathLike):
+        return f"will be redirected to {os.fspath(target)!s}"
+    if isinstance(target, tuple) and len(target) == 2 and isinstance(target[0], str | os.PathLike):
+        return f"will be redirected to {os.fspath(target[0])!s} with mode {target[1]}"
+    if isinstance(target, DataFuture):
+        return f"will be staged to {target.file_obj.url}"
+    return f"has unknown specification: {target!r}"
