@@ -166,7 +166,7 @@ class Config(RepresentationMixin):
     @classmethod
     def default(cls) -> Config:
         """What `load` takes when it is given none: the file that ``--config`` names, else all defaults."""
-        named: str | None = getattr(options, "config_file", None)
+        named = options.config_file
         return cls.from_file(named) if named is not None else cls()
 
     # --- checks -------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
-from mpiflow.comm.by_value import dumps_by_value
 from mpiflow.errors import BadCheckpoint
 from mpiflow.kernel.ownership import open_own
 
@@ -56,6 +55,8 @@ def dumps_record(key: str, result: Any) -> bytes:
     try:
         data = pickle.dumps(record)
     except Exception:  # a lambda, say: cloudpickle's word is the last, and plain pickle reads what it writes
+        from mpiflow.comm.by_value import dumps_by_value  # which imports cloudpickle
+
         data = dumps_by_value(record)
     body = data[:-1]
     return b"".join((body, _MARK, zlib.crc32(body).to_bytes(4, "little"), _END))

@@ -38,7 +38,7 @@ from mpiflow.kernel.places import Places
 from mpiflow.kernel.recall import Recall, default_memoizer
 from mpiflow.kernel.reserved import RESERVED, auto_log_name, take_note
 from mpiflow.kernel.resolve import Resolver
-from mpiflow.kernel.staging import DataManager, needs_staging
+from mpiflow.kernel.staging import INHIBIT, DataManager, needs_staging
 from mpiflow.kernel.task import FINAL_STATES, States, Task, TaskRecord, in_words
 from mpiflow.kernel.task_directory import TaskDirectories
 from mpiflow.kernel.task_log import TaskLog
@@ -173,20 +173,23 @@ class DataFlowKernel:
             raise NoDataFlowKernelError("Cannot submit to a DFK that has been cleaned up")
         if app.executors != "all":
             self.places.check_app(app)
-        if self.config.max_pending is not None:
+        if self.config.max_pending is not None and INHIBIT not in kwargs:  # a staged task waits for those that stage
             self._wait_for_room(self.config.max_pending)
         task = Task(next(self._ids), app, args, kwargs)
         task.dfk = self
         future = task.future = AppFuture(task)
         if kwargs and not RESERVED.isdisjoint(kwargs):
             take_note(task, self._auto_name)
-        if needs_staging(args, task.kwargs):
-            label = self.places.choose(task)
-            self.data_manager.stage(task, label, self.places.bulk[label])
-        if is_plain(self.dependency_resolver):
-            depends = futures_in(task.args, task.kwargs)
-        else:
-            depends = gathered(task.args, task.kwargs, self.dependency_resolver.traverse_to_gather)
+        try:
+            if needs_staging(args, task.kwargs):
+                self._stage(task)
+            if is_plain(self.dependency_resolver):
+                depends = futures_in(task.args, task.kwargs)
+            else:
+                depends = gathered(task.args, task.kwargs, self.dependency_resolver.traverse_to_gather)
+        except BaseException as error:
+            self._refuse(task, error)
+            raise
         self.unended[task.id] = task
         if self.cleanup_called and self.unended.pop(task.id, None) is not None:  # by another thread, just now
             raise NoDataFlowKernelError("Cannot submit to a DFK that has been cleaned up")
@@ -244,6 +247,19 @@ class DataFlowKernel:
         if len(self.unended) >= most and not self.places.internal.runs_this_thread():
             self._send_block()
             self.driver.wait_until(lambda: len(self.unended) < most)
+
+    def _stage(self, task: Task) -> None:
+        """Have the files of a task staged, on an executor that is chosen for it now."""
+        label = self.places.choose(task)
+        # Providers start tasks that wait for this one: they have to find it in the books.
+        self.unended[task.id] = task
+        self.data_manager.stage(task, label, self.places.bulk[label])
+
+    def _refuse(self, task: Task, error: BaseException) -> None:
+        """A call raises: what already waits for its task fails with it, instead of waiting for ever."""
+        if task.id in self.unended:
+            self.task_count += 1
+            self.driver.exclusively(lambda: self._end_early(task, error, by_force=False))
 
     def _auto_name(self, record: TaskRecord, stream: str) -> Any:
         if self.config.std_autopath is not None:

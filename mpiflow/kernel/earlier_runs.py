@@ -84,7 +84,14 @@ def all_for_a_run(run_dir: str, config_run_dir: str) -> list[str]:
     found = get_all_checkpoints(config_run_dir)
     known = {os.path.realpath(path) for path in found}
     found += [path for path in _kept_in(run_dir) if os.path.realpath(path) not in known]
-    return [path for path in found if os.listdir(path)]  # one that died before its first result left nothing
+    return [path for path in found if not _is_empty(path)]  # one that died before its first result left nothing
+
+
+def _is_empty(directory: str) -> bool:
+    try:
+        return not os.listdir(directory)
+    except OSError:  # it cannot be read: whoever opens it says so
+        return False
 
 
 class EarlierResults:

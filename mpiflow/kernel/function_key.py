@@ -251,7 +251,14 @@ def _parts_of(value: Any) -> str | tuple[Any, ...]:
 
 
 #: Of a class: what each has, or what says where it stands and not what it does.
-_OF_EVERY_CLASS = {"__dict__", "__weakref__", "__module__", "__doc__", "__firstlineno__", "__static_attributes__"}
+_OF_EVERY_CLASS = {
+    *("__dict__", "__weakref__", "__module__", "__doc__", "__firstlineno__", "__static_attributes__"),
+    *("__slotnames__", "__annotations_cache__", "_abc_impl"),  # what pickle and others keep there once they came by
+}
+
+
+#: Flags of how a function is called; the others say how its file was compiled.
+_FLAGS_OF_CALLS = 0x3FF
 
 
 @lru_cache(maxsize=4096)
@@ -263,7 +270,7 @@ def _code_key(code: CodeType) -> bytes:
         code.co_argcount,
         code.co_posonlyargcount,
         code.co_kwonlyargcount,
-        code.co_flags,
+        code.co_flags & _FLAGS_OF_CALLS,
         getattr(code, "co_exceptiontable", b""),
         *(tagged("names", *names) for names in (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)),
         *map(_constant, code.co_consts),

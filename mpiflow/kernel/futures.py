@@ -198,6 +198,11 @@ class AppFuture(Future[Any]):
         return getattr(self.task, "outputs", ())
 
     @property
+    def _outputs(self) -> Sequence[DataFuture]:
+        """The same: providers that were written for Parsl look here."""
+        return self.outputs
+
+    @property
     def stdout(self) -> Any:
         """What the call gave as ``stdout``; for a File, a DataFuture that ends when it is there."""
         return self._stream("stdout")

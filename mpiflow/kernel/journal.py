@@ -32,7 +32,6 @@ from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Any, BinaryIO, NamedTuple
 
-from mpiflow.comm.by_value import dumps_by_value
 from mpiflow.errors import BadCheckpoint
 from mpiflow.kernel.ownership import open_own
 
@@ -82,6 +81,8 @@ def pickled(result: Any, packed: bytes | None) -> bytes:
     try:
         return pickle.dumps(result, 5)
     except Exception:  # a lambda, say: cloudpickle's word is the last
+        from mpiflow.comm.by_value import dumps_by_value  # which imports cloudpickle
+
         return dumps_by_value(result)
 
 

@@ -29,18 +29,16 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from mpiflow.errors import ConfigurationError
+from mpiflow.errors import BadCheckpoint, ConfigurationError
 from mpiflow.executors.options import options
 from mpiflow.kernel.checkpoint import append_records, dumps_record
 from mpiflow.kernel.earlier_runs import CHECKPOINT, JOURNAL, EarlierResults, all_for_a_run
 from mpiflow.kernel.journal import Beside, JournalWriter, pickled
 from mpiflow.kernel.memo_key import code_key, parsl_key
+from mpiflow.kernel.task import TaskRecord
 from mpiflow.representation import RepresentationMixin
 
 logger = logging.getLogger("mpiflow")
-
-#: A task as its record: the keys of ``AppFuture.task_record``.
-TaskRecord = dict[str, Any]
 
 MODES = (None, "task_exit", "periodic", "dfk_exit", "manual", "superstep")
 KEYS = {"code": code_key, "name": parsl_key}
@@ -153,6 +151,7 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
         self.trust = trust
         self._check()
         self._lock = threading.Lock()
+        self._timer: threading.Thread | None = None
         self._run_dir: str | None = None
         self._reset()
 
@@ -189,7 +188,6 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
         self._journal: JournalWriter | None = None
         self._broken = False
         self._stop_timer = threading.Event()
-        self._timer: threading.Thread | None = None
 
     # --- what the kernel calls -----------------------------------------------------------------------------
 
@@ -202,13 +200,11 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
             Some of it is missing, damaged or not to be trusted.
         """
         self._check()
+        self._end_timer()  # of a kernel that was forgotten, not cleaned up
         self._reset()
         self._run_dir = run_dir
-        self._trusting = self.trust or bool(getattr(options, "trust", False))
-        directories: Sequence[str | os.PathLike[str]] = self.checkpoint_files or ()
-        if self.checkpoint_files is None and self.checkpoint_mode is not None:
-            directories = all_for_a_run(run_dir, config_run_dir)
-        earlier = EarlierResults(directories, self._trusting, self._report)
+        self._trusting = self.trust or options.trust
+        earlier = self._read_earlier(run_dir, config_run_dir)
         if self.memoize:
             logger.info("App caching initialized")
             self._earlier = earlier
@@ -221,6 +217,16 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
             period = _seconds(self.checkpoint_period)
             self._timer = threading.Thread(target=self._tick, args=(period,), name="mpiflow-checkpoint", daemon=True)
             self._timer.start()
+
+    def _read_earlier(self, run_dir: str, config_run_dir: str) -> EarlierResults:
+        """What was named, or with a mode everything there is."""
+        if self.checkpoint_files is not None or self.checkpoint_mode is None:
+            return EarlierResults(self.checkpoint_files or (), self._trusting, self._report)
+        try:
+            return EarlierResults(all_for_a_run(run_dir, config_run_dir), self._trusting, self._report)
+        except BadCheckpoint as error:
+            words = "It is of an earlier run, found without being named; --fresh, or checkpoint_files=[], does without"
+            raise BadCheckpoint(f"{error}. {words}") from error
 
     def check_memo(self, task: TaskRecord) -> Future[Any] | None:
         """The outcome of an equal call, or None for the first, which is entered.
@@ -290,11 +296,7 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
         """Write what is left."""
         if self._run_dir is None:
             return
-        if self._timer is not None:
-            logger.info("Stopping checkpoint timer")
-            self._stop_timer.set()
-            self._timer.join()
-            self._timer = None
+        self._end_timer()
         if self.checkpoint_mode is not None:
             logger.info("Making final checkpoint")
             self.checkpoint()
@@ -408,6 +410,13 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
     def _report(self, words: str) -> None:
         logger.warning("%s", words)
         self.reports.append(words)
+
+    def _end_timer(self) -> None:
+        if self._timer is not None:
+            logger.info("Stopping checkpoint timer")
+            self._stop_timer.set()
+            self._timer.join()
+            self._timer = None
 
     def _tick(self, period: float) -> None:
         """The thread of the mode "periodic"."""

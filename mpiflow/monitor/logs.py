@@ -135,7 +135,9 @@ class _JSONFormatter(logging.Formatter):
             "msg": str(record.msg),
             "formatted": super().format(record),
         }
-        fields |= {key: _in_words(value) for key, value in vars(record).items() if key.startswith("mpiflow.")}
+        # parsl.*: the same once more, where a program that was written for Parsl looks for them
+        of_ours = [key for key in vars(record) if key.startswith(("mpiflow.", "parsl."))]
+        fields |= {key: _in_words(vars(record)[key]) for key in of_ours}
         return json.dumps(fields)
 
 

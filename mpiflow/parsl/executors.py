@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from mpiflow.executors.base import check_count
+from mpiflow.executors.fleet import installed
+from mpiflow.executors.mpi import MEET_WITHIN
 from mpiflow.executors.mpi import MPIExecutor as Farm
-from mpiflow.executors.options import options
 from mpiflow.parsl.ignored import HIGH_THROUGHPUT, take_ignored
 from mpiflow.representation import RepresentationMixin
 
@@ -81,9 +83,17 @@ class HighThroughputExecutor(RepresentationMixin, Farm):
         """Start the farm; programs change ``max_workers_per_node`` until then."""
         if self.max_workers_per_node is not None:
             self._check_workers()
-            ranks: int = getattr(options, "ranks_on_node", 1)
-            self.runners_per_rank = -(-self.max_workers_per_node // ranks)
+            self.runners_per_rank = max(1, self.max_workers_per_node // _ranks_a_node())
         super().start()
+
+
+def _ranks_a_node() -> int:
+    """Workers on the node that has most of them, once all have said where they are."""
+    fleet = installed()
+    if fleet is None:
+        return 1  # no MPI: the runners are this process's own
+    fleet.meet_all(MEET_WITHIN)
+    return max(Counter(said["host"] for said in fleet.hosts.values()).values())
 
 
 class MPIExecutor(Farm):

@@ -133,7 +133,11 @@ class StandardStreams:
 
 
 class Surroundings:
-    """Directory and environment as they were, put back after a task that changed them."""
+    """Directory, environment and signal handlers as they were, put back after a task that changed them.
+
+    A process that ignores SIGTERM hands that down to its children: the next task's pool of processes, told to
+    end, would never do so.
+    """
 
     def __init__(self) -> None:
         self._directory = os.getcwd()
@@ -145,6 +149,19 @@ class Surroundings:
         # os.environ itself calls these two, by these names
         os.putenv = self._marking(os.putenv, "_changed")
         os.unsetenv = self._marking(os.unsetenv, "_changed")
+        self._timed = False
+        signal.alarm = self._marking(signal.alarm, "_timed")
+        signal.setitimer = self._marking(signal.setitimer, "_timed")
+        #: Handlers that a task has replaced, by signal.
+        self._handlers: dict[int, Any] = {}
+        self._set_handler = set_handler = signal.signal
+
+        def noted(number: int, handler: Any) -> Any:
+            before = set_handler(number, handler)
+            self._handlers.setdefault(int(number), before)
+            return before
+
+        signal.signal = noted  # type: ignore[assignment]
 
     def _marking(self, call: Callable[..., Any], mark: str) -> Callable[..., Any]:
         def marked(*args: Any, **kwargs: Any) -> Any:
@@ -154,7 +171,7 @@ class Surroundings:
         return marked
 
     def restore(self) -> None:
-        """Undo what the last task did; costs two attribute look-ups when it did nothing."""
+        """Undo what the last task did; costs four attribute look-ups when it did nothing."""
         if self._moved:
             os.chdir(self._directory)
             self._moved = False
@@ -165,3 +182,10 @@ class Surroundings:
                 if os.environ.get(name) != value:
                     os.environ[name] = value
             self._changed = False
+        if self._timed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._timed = False
+        if self._handlers:
+            for number, handler in self._handlers.items():
+                self._set_handler(number, handler)
+            self._handlers.clear()

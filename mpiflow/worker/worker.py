@@ -116,6 +116,10 @@ class Worker:
             assert isinstance(path, list)
             sys.path[:1] = path  # the first was where the command was given, as always with `python -m`
             os.environ.update(counts)
+            if settings.get("as_parsl"):
+                import mpiflow.parsl
+
+                mpiflow.parsl.install()
 
     def _bindings(self, size: int, settings: dict[str, object]) -> list[Binding] | None:
         """What each runner is bound to; None where nobody has asked, which is nearly always."""

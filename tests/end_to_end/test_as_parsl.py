@@ -72,6 +72,18 @@ def test_a_parsl_program_runs_as_it_is(jobs: Jobs, form: Form) -> None:
     assert ended.err == f"{line} (SlurmProvider)\n"
 
 
+@pytest.mark.parametrize(("form", "most", "slots"), [("mpiexec", 5, 4), ("mpiexec", 1, 2), ("lone", 3, 3)])
+def test_the_workers_of_a_node_are_shared_out_among_its_ranks(jobs: Jobs, form: Form, most: int, slots: int) -> None:
+    script = f"""
+        import mpiflow
+        config = mpiflow.Config(executors=[mpiflow.HighThroughputExecutor()])
+        config.executors[0].max_workers_per_node = {most}
+        with mpiflow.load(config) as dfk:
+            print(mpiflow.python_app(abs)(-1).result(), dfk.executors["HighThroughputExecutor"].slots)
+    """
+    assert jobs.run(script, form=form, ranks=3).well() == f"1 {slots}\n"
+
+
 def test_what_is_left_out_ends_the_program_with_the_reason(jobs: Jobs) -> None:
     ended = jobs.run("\nfrom parsl.executors import WorkQueueExecutor\n", options=["--as-parsl"])
     assert "left out of mpiflow: it drives another task system" in ended.failed(1)

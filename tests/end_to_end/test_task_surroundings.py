@@ -85,6 +85,33 @@ def test_tasks_inherit_no_descriptors(jobs: Jobs) -> None:
     assert jobs.run(script, ranks=2).well() == "fine\n"
 
 
+@pytest.mark.parametrize("isolation", ["runner", "rank"])
+def test_signal_handlers_and_timers_of_one_task_are_not_the_nexts(jobs: Jobs, isolation: str) -> None:
+    """A task that ignores SIGTERM, or leaves an alarm behind, does so for itself alone."""
+    script = """
+        import os, signal, time, mpiflow
+
+        @mpiflow.python_app
+        def seen():
+            time.sleep(0.3)
+            return os.getpid(), [str(signal.getsignal(n)) for n in (signal.SIGTERM, signal.SIGALRM, signal.SIGPROF)]
+
+        @mpiflow.python_app
+        def change():
+            for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGPROF):
+                signal.signal(number, signal.SIG_IGN)
+                signal.signal(number, print)
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            return os.getpid()
+
+        before = seen().result()
+        assert change().result() == before[0]
+        assert seen().result() == before
+        print("fine")
+    """
+    assert jobs.run(script, ranks=2, options=["--isolation", isolation]).well() == "fine\n"
+
+
 @pytest.mark.parametrize("form", ["mpiexec", "plain"])
 def test_output_of_tasks_is_shown_with_the_task_it_comes_from(jobs: Jobs, form: Form) -> None:
     """Both streams, from Python, from C and from children, also of a task that dies."""

@@ -61,7 +61,7 @@ assert "python_app" in dir(parsl) and not hasattr(parsl, "nothing_at_all") and n
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("from parsl.executors import WorkQueueExecutor", "cannot import name 'WorkQueueExecutor' from 'parsl.executors'"),
+        ("from parsl.executors import WorkQueueExecutor", "cannot import name 'WorkQueueExecutor' from 'parsl.exec"),
         ("from parsl import WorkQueueExecutor", "left out of mpiflow: it drives another task system"),
         ("import parsl.executors.taskvine.manager", "No module named 'parsl.executors.taskvine"),
         ("from parsl.data_provider.globus import GlobusStaging", "its transfers need a service outside"),
@@ -98,8 +98,8 @@ def test_the_hook_wins_over_a_parsl_that_is_installed_and_one_that_is_imported_a
 def test_a_directory_beside_it_gives_parsls_own_tests(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "configs.py").write_text("from parsl.config import Config\nhere = 'here'")
-    script = f"import parsl\nparsl.__path__.append({str(tmp_path)!r})\nfrom parsl.tests.configs import here\nprint(here)"
-    assert run(script) == "here\n"
+    script = f"import parsl\nparsl.__path__.append({str(tmp_path)!r})\n"
+    assert run(f"{script}from parsl.tests.configs import here\nprint(here)") == "here\n"
 
 
 def test_functions_that_use_the_module_are_pickled_by_its_name() -> None:
@@ -149,6 +149,22 @@ end()
 print(lines.getvalue())
 """
     assert run(script).split("\n")[:4] == ["AAA", "BBB", "CCC", "again CCC"]
+
+
+def test_fields_of_the_log_have_parsls_names_as_well(tmp_path: Path) -> None:
+    script = """
+import json, logging, pathlib
+import parsl
+from parsl.logconfigs.json import JSONLogging
+end = JSONLogging().initialize_logging(log_dir=pathlib.Path("."), log_name="parsl")
+logging.getLogger("mpiflow.kernel").info("a", extra={"mpiflow.task": 3, "mpiflow.task_state": "pending"})
+logging.getLogger("mpiflow").info("b")
+end()
+a, b = map(json.loads, open("parsl.jsonlog"))
+assert a["parsl.task"] == a["mpiflow.task"] == "3" and a["parsl.task_state"] == "pending"
+assert b["formatted"] == "b" and not [key for key in b if key.startswith("parsl.")]
+"""
+    run(script, cwd=tmp_path)
 
 
 def test_no_name_is_both_here_and_left_out() -> None:

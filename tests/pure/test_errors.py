@@ -20,7 +20,7 @@ FILLED: list[tuple[MpiflowError, str]] = [
     (errors.ExecutorError("cpu", "it broke"), "Executor cpu failed due to: it broke"),
     (errors.ExecutorError("words alone"), "words alone"),
     (errors.FarmLost("all gone"), "all gone"),
-    (errors.InvalidResourceSpecification({"a"}, "none are"), "Invalid Resource Specification Supplied: {'a'}. none are"),
+    (errors.InvalidResourceSpecification({"a"}, "no"), "Invalid Resource Specification Supplied: {'a'}. no"),
     (errors.ManagerLost("rank 3 is gone", 3, "node1"), "rank 3 is gone"),
     (errors.MissingOutputs("Missing outputs from app f", ["x"]), "Missing outputs from app f: x"),
     (errors.OptionalModuleMissing(["a", "b"], "for c"), "a, b cannot be imported: for c"),

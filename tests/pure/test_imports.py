@@ -16,7 +16,7 @@ import mpiflow
 PACKAGE = Path(mpiflow.__file__).parent
 
 #: What any room may import: they import nothing of ours themselves.
-COMMON = {"__init__", "context", "errors", "linux"}
+COMMON = {"__init__", "context", "errors", "linux", "representation"}
 #: For each room the rooms of ours that it may import beside those: the arrows of the design,
 #: `apps → kernel → executors → farm` and `executors, worker → comm`, followed on. `executors.local` puts a
 #: worker into the script's own process.
@@ -24,14 +24,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "context": set(),
     "errors": set(),
     "linux": set(),
+    "representation": set(),
     "farm": set(),
     "comm": set(),
     "data": set(),
     "monitor": set(),
     "jobs": set(),
-    "worker": {"comm"},
-    "executors": {"comm", "farm", "monitor", "worker"},
-    "config": {"executors"},
+    "worker": {"comm", "parsl"},
+    "executors": {"comm", "farm", "monitor", "parsl", "worker"},
+    "config": {"configfile", "executors", "kernel", "monitor", "parsl"},
+    "configfile": {"config", "executors", "kernel", "monitor"},
+    "concurrent": {"apps", "config", "kernel"},
+    "parsl": {"config", "executors"},
     "kernel": {"comm", "config", "data", "executors", "farm", "monitor"},
     "apps": {"comm", "config", "data", "executors", "farm", "kernel", "monitor"},
 }

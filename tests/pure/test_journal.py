@@ -82,22 +82,22 @@ def test_what_the_worker_pickled_by_value_is_pickled_by_name() -> None:
 def test_a_commit_is_one_write_and_the_disk_is_waited_for_once_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 100.0
+    now = [100.0]
     calls: list[str] = []
     real_write, real_sync = os.write, os.fdatasync
     monkeypatch.setattr(os, "write", lambda fd, data: (calls.append("write"), real_write(fd, data))[1])
     monkeypatch.setattr(os, "fdatasync", lambda fd: (calls.append("sync"), real_sync(fd))[1])
-    writer = JournalWriter(str(tmp_path / "journal"), clock=lambda: now)
+    writer = JournalWriter(str(tmp_path / "journal"), clock=lambda: now[0])
     for number in range(100):
         writer.add(md5(number), b"N.")
     assert calls == []
     writer.commit()
     assert calls == ["write", "sync"]
-    for now in (100.2, 100.9):
+    for now[0] in (100.2, 100.9):
         writer.add(md5(200), b"N.")
         writer.commit()
     assert calls == ["write", "sync", "write", "write"]
-    now = 101.1
+    now[0] = 101.1
     writer.commit()
     writer.commit()
     assert calls[4:] == ["sync"]
@@ -198,7 +198,8 @@ def test_damage_says_where_it_is_and_how_to_keep_what_is_before(tmp_path: Path) 
     damaged = bytearray(path.read_bytes())
     damaged[offset + 45] ^= 1
     path.write_bytes(damaged)
-    with pytest.raises(BadCheckpoint, match=rf"at byte {offset}: its payload .*The 1 results before it are whole") as told:
+    words = rf"at byte {offset}: its payload .*The 1 results before it are whole"
+    with pytest.raises(BadCheckpoint, match=words) as told:
         read(path)
     (command,) = re.findall(r"truncate -s .*", str(told.value))
     subprocess.run(command.split(), check=True)
@@ -236,7 +237,8 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a 
 def test_what_others_may_write_is_refused(what: str, mode: int, who: str, tmp_path: Path) -> None:
     path = write(tmp_path / "journal", [b"x" * (LARGE + 1)])
     (path.parent if what == "journal" else path.parent / what).chmod(mode)
-    with pytest.raises(BadCheckpoint, match=rf"{what} is refused: it can be written by {who} \(mode 0{mode:o}\).*--trust"):
+    words = rf"{what} is refused: it can be written by {who} \(mode 0{mode:o}\).*--trust"
+    with pytest.raises(BadCheckpoint, match=words):
         read(path)
     assert len(read(path, trust=True)) == 1
 

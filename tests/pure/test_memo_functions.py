@@ -16,7 +16,7 @@ from mpiflow.kernel.function_key import function_key
 def defined(source: str, name: str = "f", **namespace: Any) -> Any:
     """What a script of this source defines under a name."""
     namespace["__name__"] = "script"
-    exec(compile(source, "script.py", "exec"), namespace)
+    exec(compile(source, "script.py", "exec", dont_inherit=True), namespace)
     return namespace[name]
 
 
@@ -190,3 +190,16 @@ def test_functions_of_other_modules_count_by_name() -> None:
     newer.__module__ = "library"
     source = "def f(x): return g()"
     assert function_key(defined(source, g=other)) == function_key(defined(source, g=newer))
+
+
+def test_using_a_class_does_not_change_it() -> None:
+    f = defined("class C:\n def m(self): return 1\ndef f(): return C()")
+    before = function_key(f)
+    f().__reduce_ex__(2)  # which leaves its mark
+    assert "__slotnames__" in vars(f.__globals__["C"])
+    assert function_key(f) == before
+
+
+def test_how_a_file_was_compiled_does_not_count() -> None:
+    plain, with_future = "def f(x): return x", "from __future__ import annotations\ndef f(x): return x"
+    assert function_key(defined(plain)) == function_key(defined(with_future))

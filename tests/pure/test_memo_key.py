@@ -66,8 +66,8 @@ class Metre(float):
 DIFFERENT = [
     None, True, False, 0, 1, 2, 1.0, -0.0, 0.0, "1", "", b"1", b"", bytearray(b"1"), 1j, complex(0, -0.0), [], [1],
     [[1]], [1, 2], [2, 1], (), (1,), (2, 1), {}, {1: 2}, {2: 1}, {"a": 1}, {"a": "1"}, set(), {1}, {"a", "b"}, {"a"},
-    frozenset(), frozenset({1}), range(3), range(0, 3, 2), Colour.RED, Colour.BLUE, Level.LOW, Bits.A, Bits.A | Bits.B, Point(1),
-    Point(1, 1), Other(1), Metre(1.0), Path("/no/such"), PurePosixPath("/no/such"), File("/no/such"),
+    frozenset(), frozenset({1}), range(3), range(0, 3, 2), Colour.RED, Colour.BLUE, Level.LOW, Bits.A, Bits.A | Bits.B,
+    Point(1), Point(1, 1), Other(1), Metre(1.0), Path("/no/such"), PurePosixPath("/no/such"), File("/no/such"),
     File("http://host/x"), File("http://host/y"), b"x" * 5000, b"x" * 4999 + b"y",
     np.array([1, 2]), np.array([2, 1]), np.array([[1, 2]]), np.array([1.0, 2.0]), np.array([1, 2], dtype="int32"),
     np.int64(1), np.int32(1), np.float64(1.0), np.float32(1.0), np.str_("1"), np.bytes_(b"1"), np.bool_(True),
@@ -235,7 +235,7 @@ def test_a_key_by_name_is_parsls() -> None:
     ]
 
 
-_IN_A_PROCESS = '''
+_IN_A_PROCESS = """
 import sys
 from functools import partial
 from pathlib import PurePosixPath
@@ -256,7 +256,7 @@ for function in (main, make(Model(words)), make({w: 1 for w in turn("abc")}), pa
     args = (words, {w: words for w in turn("abc")}, frozenset(words), [np.arange(3), PurePosixPath("/a")])
     record = {"func": function, "args": args, "kwargs": {w: 1 for w in turn("xyz")}, "ignore_for_cache": ["x"]}
     print(code_key(record))
-'''
+"""
 
 
 def test_keys_do_not_depend_on_the_hash_seed_nor_on_the_order_of_sets_and_dicts() -> None:

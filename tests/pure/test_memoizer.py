@@ -8,6 +8,7 @@ import os
 import pickle
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,10 @@ class Run:
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
+    """What is logged, whether or not another test has had a run directory, which ends the propagation."""
     logger = logging.getLogger("mpiflow")
+    monkeypatch.setattr(logger, "propagate", False)
     logger.addHandler(caplog.handler)
     caplog.set_level(logging.DEBUG, logger="mpiflow")
     yield caplog
@@ -372,6 +375,14 @@ def test_a_memoizer_can_be_used_again_and_closed_twice(tmp_path: Path) -> None:
     run.close()
 
 
+def test_a_memoizer_that_is_started_again_without_an_end_has_one_timer(tmp_path: Path) -> None:
+    run = Run(tmp_path, 0, checkpoint_mode="periodic", checkpoint_period="01:00:00")
+    run.memoizer.start(run_dir=str(tmp_path / "001"), config_run_dir=str(tmp_path))
+    assert [thread.name for thread in threading.enumerate()].count("mpiflow-checkpoint") == 1
+    run.close()
+    assert "mpiflow-checkpoint" not in {thread.name for thread in threading.enumerate()}
+
+
 # --- bad input ---------------------------------------------------------------------------------------------
 
 
@@ -412,7 +423,7 @@ def test_checkpoint_without_a_kernel() -> None:
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(BadCheckpoint, match="Checkpoint file was not found: .*/nowhere/tasks.pkl"):
+    with pytest.raises(BadCheckpoint, match=r"Checkpoint file was not found: .*/nowhere/tasks.pkl"):
         Run(tmp_path, 0, checkpoint_files=[tmp_path / "nowhere"])
 
 
@@ -451,7 +462,7 @@ def test_a_damaged_journal_is_an_error_at_the_start(tmp_path: Path) -> None:
     content = bytearray(journal.read_bytes())
     content[30] ^= 4
     journal.write_bytes(content)
-    with pytest.raises(BadCheckpoint, match="0000.journal is damaged at byte 18"):
+    with pytest.raises(BadCheckpoint, match=r"0000.journal is damaged at byte 18.*; --fresh, or checkpoint_files=\[\]"):
         Run(tmp_path, 1, checkpoint_mode="superstep")
 
 

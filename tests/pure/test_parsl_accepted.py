@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,13 +19,14 @@ from mpiflow.parsl.monitoring import MonitoringHub, UDPRadio
 
 
 @pytest.fixture(autouse=True)
-def _nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ignored_module, "_said", set())
-    yield
 
 
 def test_what_means_something_reaches_the_farm(capsys: pytest.CaptureFixture[str]) -> None:
-    executor = HighThroughputExecutor("cpu", max_workers_per_node=4, working_dir="/w", storage_access=[], prefetch_capacity=2)
+    executor = HighThroughputExecutor(
+        "cpu", max_workers_per_node=4, working_dir="/w", storage_access=[], prefetch_capacity=2
+    )
     assert isinstance(executor, Farm)
     assert (executor.label, executor.working_dir, executor.storage_access) == ("cpu", "/w", [])
     assert (executor.prefetch, executor.max_workers_per_node) == (2, 4)

@@ -48,9 +48,9 @@ def test_it_loads_and_cleans_up(config: Config) -> None:
     assert kernel.cleanup_called
     with pytest.raises(NoDataFlowKernelError):
         mpiflow.dfk()
-    with pytest.raises(RuntimeError, match="^Executor has been shut down.$"):
+    with pytest.raises(RuntimeError, match=r"^Executor has been shut down\.$"):
         pool.submit(double, 1)
-    with pytest.raises(RuntimeError, match="^Executor has been shut down.$"):
+    with pytest.raises(RuntimeError, match=r"^Executor has been shut down\.$"):
         pool.map(double, [1])
     pool.shutdown()
 
