@@ -87,7 +87,7 @@ class DataFlowKernel:
     """
 
     def __init__(self, config: Config | None = None) -> None:
-        self.config = (config or Config()).frozen()
+        self.config = (config or Config.default()).frozen()
         self.run_id = str(uuid.uuid4())
         #: Tasks whose futures are not fulfilled, by number.
         self.unended: dict[int, Task] = {}
@@ -105,7 +105,8 @@ class DataFlowKernel:
         # What threads inside a superstep() hold back, by thread. A dict, which is nearly always empty: a
         # thread-local would cost every call half a microsecond.
         self._blocks: dict[int, list[Task]] = {}
-        self._rundir = RunDirectory(self.config.run_dir, self.config.initialize_logging, options.run_dir)
+        logs = "parsl" if options.as_parsl else "mpiflow"  # Parsl's programs look for parsl.log
+        self._rundir = RunDirectory(self.config.run_dir, self.config.initialize_logging, options.run_dir, logs)
         self.run_dir = self._rundir.path
         self._rundir.log("%r", self.config)
         everything = not isinstance(self.config.initialize_logging, bool)

@@ -128,7 +128,14 @@ def superstep() -> Iterator[None]:
         yield
 
 
-class DataFlowKernelLoader:
+class _Loader(type):
+    @property
+    def _dfk(cls) -> DataFlowKernel | None:
+        """The loaded one, for programs that look without asking."""
+        return _loaded
+
+
+class DataFlowKernelLoader(metaclass=_Loader):
     """Parsl's name for the functions of this module."""
 
     load = staticmethod(load)

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from mpiflow.data.futures import DataFuture
+from mpiflow.kernel.futures import AppFuture
 
 if TYPE_CHECKING:
     from mpiflow.kernel.task import States, Task
@@ -49,12 +50,15 @@ class TaskLog:
             return
         self._left -= 1
         for future in depends:
-            self._say("Task %d has dependency %s", task.id, _described(future, task), task=task.id)
+            source = _source(future, task)
+            field = {"dependency_object": repr(future)} if source is None else {"dependency_task": source.id}
+            self._say("Task %d has dependency %s", task.id, _described(future, task), task=task.id, **field)
         waiting = "not waiting on any dependency"
         if depends:
             waiting = f"waiting on {', '.join(_described(future, task) for future in depends)}"
         name = task.app.name
         self._say("Task %d submitted for App %s, %s", task.id, name, waiting, task=task.id, app_name=name)
+        self._say("Task %d has state pending", task.id, task=task.id, task_state="pending", **{"try": 0})
         for name, key in (("Standard out", "stdout"), ("Standard error", "stderr")):
             if key in task.kwargs:
                 self._say("%s for task %d %s", name, task.id, _stream(task.kwargs[key]), task=task.id)
@@ -81,8 +85,14 @@ class TaskLog:
 def _described(future: Future[Any], task: Task) -> str:
     if isinstance(future, DataFuture):
         return f"DataFuture from task {future.tid}"
-    source = getattr(future, "task", None) if type(future).__name__ == "AppFuture" else None
-    return f"task {source.id}" if source is not None and source.dfk is task.dfk else repr(future)
+    source = _source(future, task)
+    return repr(future) if source is None else f"task {source.id}"
+
+
+def _source(future: Future[Any], task: Task) -> Task | None:
+    """The task of the same kernel whose future this is, if it is one."""
+    source = future.task if isinstance(future, AppFuture) else None
+    return source if source is not None and source.dfk is task.dfk else None
 
 
 def _stream(target: object) -> str:

@@ -558,6 +558,7 @@ def test_a_full_disk_ends_the_writing_in_words_and_not_the_run(
     later = Run(tmp_path, 1, checkpoint_mode=mode)
     assert [later(x) for x in (1, 2, 3)] == [2, 4, 6]
     assert later.computed == [2, 3]
+    assert later.memoizer.reports == [], "no half record was left"
     later.close()
 
 
