@@ -228,6 +228,7 @@ def bash_app(
         app = App(
             func,
             BashCommand(func),
+            kind="bash",
             executors=executors,
             cache=cache,
             ignore_for_cache=ignore_for_cache or (),

@@ -153,7 +153,7 @@ def _compiled(script: str) -> CodeType:
     import io
 
     with io.open_code(script) as source:
-        return compile(source.read(), script, "exec")
+        return compile(source.read(), script, "exec", dont_inherit=True)  # this module's __future__ is its own
 
 
 def _exit_code(code: object) -> int:

@@ -20,6 +20,8 @@ class App:
         What a runner calls: `func` itself for a python_app.
     name : str
         Name in words and logs.
+    kind : {"python", "bash", "join"}
+        What it was decorated as.
     join : bool
         Whether the body runs on rank 0 and returns futures.
     executors : "all" or list of str
@@ -35,7 +37,7 @@ class App:
     """
 
     __slots__ = (
-        "__weakref__", "cache", "executors", "func", "ignore_for_cache", "join", "name", "number", "priority", "remote",
+        "__weakref__", "cache", "executors", "func", "ignore_for_cache", "join", "kind", "name", "number", "priority", "remote",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +45,7 @@ class App:
         func: Callable[..., Any],
         remote: Callable[..., Any] | None = None,
         *,
+        kind: str = "python",
         join: bool = False,
         executors: str | Sequence[str] = "all",
         cache: bool = False,
@@ -52,6 +55,7 @@ class App:
         self.func = func
         self.remote = func if remote is None else remote
         self.name: str = getattr(func, "__name__", type(func).__name__)
+        self.kind = "join" if join else kind
         self.join = join
         self.executors = executors
         self.cache = cache
@@ -64,6 +68,7 @@ class App:
         return App(
             self.func,
             remote,
+            kind=self.kind,
             join=self.join,
             executors=self.executors,
             cache=self.cache,

@@ -133,6 +133,7 @@ class DataFlowKernel:
         task_dir = self.config.task_dir
         self._directories = None if task_dir == "shared" else TaskDirectories(task_dir, self.run_dir)
         self._recall = Recall(self.memoizer, self._resolver, options.checkpoint_all)
+        self._recall.say()
         self.places.add([*self.config.places(), self.places.internal])
         # Those that have been given a task: looking at one costs an empty superstep a tenth of its time.
         self._in_use: list[BulkExecutor] = []
@@ -558,7 +559,7 @@ class DataFlowKernel:
         if self._progress is not None:
             self._progress.close()
         self.log_task_states()
-        self.memoizer.close()
+        self._recall.close()
         self._rundir.log("%d supersteps, %d retries", self.supersteps, self._resolver.retry_count)
         self._rundir.close()
         from mpiflow.kernel import loader

@@ -68,7 +68,8 @@ def code_key(task: dict[str, Any]) -> str:
     """
     from mpiflow.kernel.function_key import function_key  # which needs this module for its constants
 
-    return _key(task, function_key(task["func"]), id_for_memo)
+    kind = task.get("app_type", "python")  # a function may be a bash_app here and a python_app there
+    return _key(task, tagged(kind, function_key(task["func"])), id_for_memo)
 
 
 def parsl_key(task: dict[str, Any]) -> str:

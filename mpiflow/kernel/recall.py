@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,23 @@ class Recall:
         self.everything = everything
         self._resolver = resolver
         self._occurrences: dict[str, int] = {}
+        self._said = 0
+
+    def say(self) -> None:
+        """Tell the user what the memoizer could not read or write; each once."""
+        reports = getattr(self.memoizer, "reports", [])
+        for words in reports[self._said :]:
+            print(f"mpiflow: {words}", file=sys.stderr, flush=True)
+        self._said = len(reports)
+
+    def close(self) -> None:
+        """Have the memoizer write what is left, and tell how much of the run was not computed again."""
+        self.memoizer.close()
+        self.say()
+        restored = getattr(self.memoizer, "restored_tasks", 0)
+        if restored:
+            results = "result was" if restored == 1 else "results were"
+            print(f"mpiflow: {restored:,} {results} taken from earlier runs", file=sys.stderr, flush=True)
 
     def answers(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a task need not run: its result is known, or the same call is under way.
@@ -84,9 +102,11 @@ class Recall:
         """Enter what has ended, before any future shows it."""
         told = False
         for task in ended:
-            if task.hashsum is None or getattr(task, "from_memo", False):
+            if task.hashsum is None:
                 continue
             told = True
+            if getattr(task, "from_memo", False):
+                continue
             if task.state is States.exec_done:
                 record = task.as_record() | {"packed": getattr(task, "packed", None), "memoize": True}
                 self.memoizer.update_memo_result(record, task.value)

@@ -127,6 +127,7 @@ class Task:
             "try_id": max(0, self.tries - 1),
             "func_name": self.app.name,
             "func": self.app.func,
+            "app_type": self.app.kind,
             "args": self.args if args is None else args,
             "kwargs": self.kwargs if kwargs is None else kwargs,
             "executor": self.executor,
