@@ -34,6 +34,8 @@ endif
 bench: $(installed)
 	$(python) -m benchmarks.throughput
 	$(python) -m benchmarks.latency
+	$(python) -m benchmarks.graph
+	$(python) -m benchmarks.memory
 	$(python) -m benchmarks.footprint
 
 lint: $(lint_installed)

@@ -1,10 +1,12 @@
-"""Row: mpiflow (`python -m mpiflow -n 2 farm.py throughput|map|latency|chain --isolation rank|runner`)."""
+"""Row: mpiflow (`python -m mpiflow -n 2 farm.py throughput|map|latency|chain|dag|pending --isolation rank|runner`)."""
 
 from __future__ import annotations
 
 import argparse
+import resource
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from statistics import median
 
 import mpiflow
@@ -93,11 +95,53 @@ def chain(args: argparse.Namespace) -> None:
     report_latency(seconds)
 
 
+@python_app
+def combine(*_: object) -> None:
+    """Do nothing with what other tasks returned."""
+
+
+def dag(args: argparse.Namespace) -> None:
+    """Tasks per second of a graph: layers of 1,000, each task with two edges to the layer before."""
+    width = 1000
+    rates = []
+    for _ in range(args.repeats):
+        start = time.perf_counter()
+        layer = [noop() for _ in range(width)]
+        for _ in range(args.tasks // width - 1):
+            layer = [combine(layer[i], layer[(7 * i + 3) % width]) for i in range(width)]
+        mpiflow.wait_for_current_tasks()
+        rates.append(args.tasks / (time.perf_counter() - start))
+        for future in layer:
+            future.result(timeout=0)
+    report(median(rates), "tasks/s", tasks=args.tasks)
+
+
+def pending(args: argparse.Namespace) -> None:
+    """Bytes of rank 0's memory that a task takes which waits for another, its future held by the script."""
+    gate: Future[None] = Future()
+    [combine(gate) for _ in range(1000)]  # what is allocated once
+    before = resident()
+    futures = [combine(gate) for _ in range(args.tasks)]
+    taken = (resident() - before) / args.tasks
+    gate.set_result(None)
+    mpiflow.wait_for_current_tasks()
+    del futures
+    report(taken, "bytes", tasks=args.tasks)
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
 FIGURES: dict[str, Callable[[argparse.Namespace], None]] = {
     "throughput": throughput,
     "map": map_items,
     "latency": latency,
     "chain": chain,
+    "dag": dag,
+    "pending": pending,
 }
 
 

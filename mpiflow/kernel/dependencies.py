@@ -78,7 +78,8 @@ def futures_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Future[An
         inputs = kwargs.get("inputs")
         if inputs:
             found += [value for value in inputs if isinstance(value, Future)]
-    return tuple(found)
+    # nothing but futures, as between the tasks of many a graph: one tuple does for both
+    return args if len(found) == len(args) and not kwargs else tuple(found)
 
 
 def with_values(

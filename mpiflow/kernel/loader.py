@@ -72,11 +72,12 @@ def for_a_call() -> DataFlowKernel:
     """The kernel for an app that names none.
 
     Under ``python -m mpiflow`` a first call loads a default Config by itself, and a later `load` replaces it
-    while nothing is unfinished; elsewhere a script has to say where it wants to run.
+    while nothing is unfinished; elsewhere, and for a program written for Parsl, a script has to say where it
+    wants to run.
     """
     global _loaded, _by_itself
     if _loaded is None:
-        if not options.started_by_mpiflow:
+        if not options.started_by_mpiflow or options.as_parsl:
             raise NoDataFlowKernelError("Must first load config")
         _loaded = DataFlowKernel()
         _by_itself = True

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from itertools import count
@@ -57,43 +57,41 @@ class Resolver:
         self._graph = TaskGraph()
         self._outside_keys = count(-1, -1)
         self._outside_done: deque[int] = deque()
+        # Futures from elsewhere that something waits for: by number, and their numbers by identity.
+        self._followed: dict[int, Future[Any]] = {}
+        self._outside: dict[int, int] = {}
         # Tasks that ended without an executor: what they depend on had failed when they were called, their
         # result was remembered, the user has cancelled them.
         self._stillborn: deque[Task] = deque()
 
     def enter(self, task: Task) -> None:
         """Put a task with dependencies into the graph; all of them may have ended already."""
-        unmet, outside = self._unmet(task.depends)
         with self._lock:
-            # Looked at again under the lock: a source may have ended since, and would not settle us.
-            unmet = [key for key in unmet if key < 0 or self._pending(key)]
-            if unmet:
-                self._graph.add(task.id, unmet)
-            else:
+            if not self._awaits(task):
                 self._unblock(task, self._stillborn)
-        self._follow(outside)
 
-    def _unmet(self, futures: Sequence[Future[Any]]) -> tuple[list[int], list[tuple[Future[Any], int]]]:
-        """Numbers to wait for, and those among them that stand for futures from elsewhere."""
+    def _awaits(self, task: Task) -> bool:
+        """Have a task wait for those of its dependencies that have not ended; whether there are any. Under the lock."""
         unmet: list[int] = []
-        outside: list[tuple[Future[Any], int]] = []
-        for future in futures:
+        for future in task.depends:
             source = source_of(future, self._dfk)
-            if source is None:
-                if not future.done():
-                    outside.append((future, next(self._outside_keys)))
-                    unmet.append(outside[-1][1])
-            elif source.state not in FINAL_STATES:
-                unmet.append(source.id)
-        return unmet, outside
+            if source is not None:
+                if source.state not in FINAL_STATES:
+                    unmet.append(source.id)
+            elif not future.done():
+                unmet.append(self._key_of(future))
+        if unmet:
+            self._graph.add(task.id, unmet)
+        return bool(unmet)
 
-    def _pending(self, number: int) -> bool:
-        task = self._tasks.get(number)
-        return task is not None and task.state not in FINAL_STATES
-
-    def _follow(self, outside: list[tuple[Future[Any], int]]) -> None:
-        for future, key in outside:
+    def _key_of(self, future: Future[Any]) -> int:
+        """The number under which a future from elsewhere stands in the graph, once for all that wait for it."""
+        key = self._outside.get(id(future))
+        if key is None:
+            key = self._outside[id(future)] = next(self._outside_keys)
+            self._followed[key] = future
             future.add_done_callback(partial(self._hear_from_outside, key))
+        return key
 
     def _hear_from_outside(self, key: int, _: Future[Any]) -> None:
         self._outside_done.append(key)
@@ -121,7 +119,9 @@ class Resolver:
                     task.state = _exec_done
                     waiting.append(task)
             while self._outside_done:
-                for number in self._graph.settle(self._outside_done.popleft()):
+                key = self._outside_done.popleft()
+                del self._outside[id(self._followed.pop(key))]
+                for number in self._graph.settle(key):
                     self._unblock(self._tasks[number], waiting)
             # One loop, not a recursion: a failure may run through ten thousand dependants.
             while waiting:
@@ -139,14 +139,9 @@ class Resolver:
         """Have a task end as the call does whose future this is. Under the driver's lock."""
         task.depends = (future,)
         task.from_memo = True
-        unmet, outside = self._unmet(task.depends)
         with self._lock:
-            unmet = [key for key in unmet if key < 0 or self._pending(key)]
-            if unmet:
-                self._graph.add(task.id, unmet)
-            else:
+            if not self._awaits(task):
                 self._unblock(task, self._stillborn)
-        self._follow(outside)
 
     def _unblock(self, task: Task, ended: deque[Task]) -> None:
         """All that a task waited for has ended: it is ready, or it ends here too."""
@@ -217,11 +212,7 @@ class Resolver:
         task.state = _joining
         if self._log.tells:
             self._log.changed(task, _launched)
-        unmet, outside = self._unmet(futures)
-        if unmet:
-            self._graph.add(task.id, unmet)
-            self._follow(outside)
-        else:
+        if not self._awaits(task):
             self._unblock(task, ended)
 
     def _end_following(self, task: Task, failures: list[tuple[BaseException, str]], ended: deque[Task]) -> None:
