@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import contextmanager
 
+from mpiflow import context
 from mpiflow.errors import (
     AppBadFormatting,
     AppException,
+    AppTimeout,
     BadStdStreamFile,
     BashAppNoReturn,
     BashExitFailure,
@@ -35,7 +38,7 @@ class BashCommand:
     def __call__(self, *args: Any, **kwargs: Any) -> int:
         """Make and run the command; 0, or an exception that says why not."""
         command = self._command_line(args, kwargs)
-        exit_code = self._run(command, kwargs.get("stdout"), kwargs.get("stderr"))
+        exit_code = self._run(command, kwargs)
         if exit_code != 0:
             raise BashExitFailure(self.name, exit_code)
         missing = [file for file in kwargs.get("outputs", ()) if not os.path.exists(file)]
@@ -50,29 +53,39 @@ class BashCommand:
             words = f"App formatting failed for app {self.name!r} with IndexError: {error}"
             raise AppBadFormatting(words) from error
         except AttributeError as error:
-            words = f"App formatting failed for app {self.name!r} with AttributeError: {error}"
-            raise AppBadFormatting(words) from error
-        if command is None:
-            raise BashAppNoReturn(f"bash_app {self.name!r} returned None where its command line was expected")
+            words = f"bash_app {self.name!r} made no command line, but AttributeError: {error}"
+            raise BashAppNoReturn(words) from error
         if not isinstance(command, str):
             raise ValueError(f"Expected a str for bash_app commandline, got {type(command)}")
         return command
 
-    def _run(self, command: str, stdout: Any, stderr: Any) -> int:
+    def _run(self, command: str, kwargs: dict[str, Any]) -> int:
         import subprocess
 
-        with _opened(stdout, "stdout") as out, _opened(stderr, "stderr") as err:
+        # A runner's walltime is watched by its worker, which kills the runner's group, with the command in it. In
+        # a thread of rank 0 the command has to be a group of its own, and to be killed from here.
+        limit = kwargs.get("walltime") if context.task_id < 0 else None
+        with _opened(kwargs.get("stdout"), "stdout") as out, _opened(kwargs.get("stderr"), "stderr") as err:
             if err is not None:
                 err.write(f"--> executable follows <--\n{command}\n--> end executable <--\n")
                 err.flush()
             try:
-                # Not a group of its own: the runner's group is what a time-out kills, with the command in it.
-                ended = subprocess.run(
-                    command, shell=True, executable="/bin/bash", stdout=out, stderr=err, check=False
+                process = subprocess.Popen(
+                    command,
+                    shell=True,
+                    executable="/bin/bash",
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=limit is not None,
                 )
             except OSError as error:
                 raise AppException(f"App {self.name} caught exception", error) from error
-        return ended.returncode
+            try:
+                return process.wait(limit)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise AppTimeout(f"App {self.name} exceeded walltime: {limit:g} seconds") from None
 
 
 @contextmanager
@@ -81,7 +94,7 @@ def _opened(specification: Any, which: str) -> Iterator[IO[str] | None]:
     if specification is None:
         yield None
         return
-    path, mode = specification, "a+"
+    path, mode = specification, getattr(specification, "open_mode", "a+")  # a File is written anew
     if isinstance(specification, tuple):
         if len(specification) != 2:
             raise BadStdStreamFile(f"{which} is {specification!r}: a tuple is (path, mode)")

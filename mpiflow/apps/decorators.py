@@ -10,7 +10,7 @@ from typing import Any, overload
 from mpiflow.apps.bash import BashCommand
 from mpiflow.kernel.app import App
 from mpiflow.kernel.dataflow import DataFlowKernel
-from mpiflow.kernel.futures import AppFuture
+from mpiflow.kernel.futures import INTERNAL, AppFuture
 from mpiflow.kernel.loader import for_a_call
 from mpiflow.kernel.reserved import RESERVED
 
@@ -44,7 +44,7 @@ class DecoratedApp:
     def __init__(self, app: App, data_flow_kernel: DataFlowKernel | None, all_defaults: bool = False) -> None:
         self.app = app
         self.func = app.func
-        self.executors = app.executors
+        self.executors = [INTERNAL] if app.join else app.executors
         self.cache = app.cache
         self.ignore_for_cache = list(app.ignore_for_cache) or None
         self.data_flow_kernel = data_flow_kernel

@@ -34,6 +34,9 @@ class File:
     ('in.txt', '/data/in.txt')
     """
 
+    #: How a command's standard output goes into it.
+    open_mode = "w"
+
     def __init__(self, url: str | os.PathLike[str]) -> None:
         if not isinstance(url, str | os.PathLike):
             raise TypeError(f"File takes a str or a path, not {type(url).__name__}: {url!r}")

@@ -169,7 +169,7 @@ def _begin(waiting: dict[Task, Submission], task: Task) -> Call | None:
         return None
     _, args, kwargs = submission
     function = task.app.remote
-    if task.walltime:
+    if task.walltime and task.app.kind != "bash":  # which kills its command itself
         from mpiflow.parsl.timeouts import timeout
 
         function = timeout(function, task.walltime)

@@ -506,7 +506,7 @@ class DataFlowKernel:
         """Write how many tasks are in each state to the log."""
         self._rundir.log("Summary of tasks in DFK:")
         for state, number in self.task_state_counts.items():
-            self._rundir.log("Tasks in state %s: %d", f"States.{state.name}", number)
+            self._rundir.log("Tasks in state %s: %d", state, number)
         self._rundir.log("End of summary")
 
     # --- barriers -----------------------------------------------------------------------------------------

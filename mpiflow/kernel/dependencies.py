@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mpiflow.kernel.dataflow import DataFlowKernel
     from mpiflow.kernel.task import Task
 
+_exec_done = States.exec_done
+
 
 def gathered(
     args: Iterable[Any], kwargs: dict[str, Any], gather: Callable[[Any], Iterable[Future[Any]]]
@@ -88,6 +90,8 @@ def with_values(
     """The arguments with each future replaced by what it holds; all must have ended well."""
 
     def value(argument: Any) -> Any:
+        if type(argument) is AppFuture and argument.task.dfk is dfk:
+            return argument.task.value
         return value_of(argument, dfk) if isinstance(argument, Future) else argument
 
     ready = {name: value(argument) for name, argument in kwargs.items()}
@@ -130,6 +134,8 @@ def failures_among(futures: Iterable[Future[Any]], dfk: DataFlowKernel) -> list[
     """Each failure among futures that have ended, with the words for where it came from."""
     failures: list[tuple[BaseException, str]] = []
     for future in futures:
+        if type(future) is AppFuture and future.task.state is _exec_done:
+            continue  # as nearly all: not to be called for is half of this function's time
         error = error_of(future, dfk)
         if error is not None:
             failures.append((error, _origin(future, dfk)))

@@ -45,6 +45,18 @@ DEEPEST = 10
 SWITCH = 0.0005
 
 
+class _Request:
+    """A change that somebody wants made between two supersteps."""
+
+    __slots__ = ("change", "changed", "done", "failure")
+
+    def __init__(self, change: Callable[[], bool]) -> None:
+        self.change = change
+        self.changed = False
+        self.failure: Exception | None = None
+        self.done = threading.Event()
+
+
 class Driver:
     """Drives one DataFlowKernel.
 
@@ -77,6 +89,7 @@ class Driver:
         self._waiters: list[None] = []
         self._helping = False
         self._callbacks: deque[Any] = deque()
+        self._requests: deque[_Request] = deque()
         self._depths: dict[int, int] = {}  # callbacks under way, one inside the other, by thread
         self._last = 0.0  # when the last superstep was taken
         self._wake = threading.Event()
@@ -133,6 +146,8 @@ class Driver:
         quiet_since = time.perf_counter()
         try:
             while not self._closed:
+                if self._requests:
+                    self._serve()
                 happened = self._step()
                 if self._callbacks and self._may_call_back():
                     self._lock.release()
@@ -232,26 +247,46 @@ class Driver:
                 interrupts.release()
 
     def exclusively(self, change: Callable[[], bool]) -> bool:
-        """Change something between two supersteps, and take one if it was changed; whether it was.
+        """Change something between two supersteps; whether it was changed, and then a superstep has been taken.
 
-        Not from inside a superstep (a retry handler, say), where the change is made at once.
+        Whoever drives makes the change, since it keeps the lock for as long as it waits; with nobody driving it
+        is the caller. Not from inside a superstep (a retry handler, say), where the change is made at once.
         """
         if self._inside == threading.get_ident():
             return change()
+        request = _Request(change)
         holding = interrupts.hold()
-        self._nudged = True
+        self._requests.append(request)
         try:
-            with self._lock:
-                self._nudged = False
-                changed = change()
-                if changed and not self._closed:
-                    self._step()
-            if self._callbacks:
-                self.wake()
+            while not request.done.is_set():
+                if self._lock.acquire(blocking=False):
+                    try:
+                        self._serve()
+                    finally:
+                        self._lock.release()
+                else:
+                    request.done.wait(HELP_AFTER)
         finally:
             if holding:
                 interrupts.release()
-        return changed
+        if self._callbacks:
+            self.wake()
+        if request.failure is not None:
+            raise request.failure
+        return request.changed
+
+    def _serve(self) -> None:
+        """Make the changes that others have asked for, the lock being held."""
+        while self._requests:
+            try:
+                request = self._requests.popleft()
+                request.changed = request.change()
+                if request.changed and not self._closed:
+                    self._step()
+            except Exception as failure:  # it belongs to whoever has asked
+                request.failure = failure
+            finally:
+                request.done.set()
 
     # --- the helper thread --------------------------------------------------------------------------------
 

@@ -83,6 +83,7 @@ class Recall:
         future = self.memoizer.check_memo(record)
         task.hashsum = record["hashsum"]
         if future is None:
+            task.from_memo = False
             return False
         if not future.done():
             self._resolver.follow(task, future)

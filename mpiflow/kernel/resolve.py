@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpiflow.errors import DependencyError, JoinError, TaskExited, TaskKilled
 from mpiflow.kernel.dependencies import failures_among, source_of, value_of
+from mpiflow.kernel.futures import AppFuture
 from mpiflow.kernel.graph import TaskGraph
 from mpiflow.kernel.task import FINAL_STATES, States, Task, TaskRecord, in_words
 
@@ -73,8 +74,11 @@ class Resolver:
     def _awaits(self, task: Task) -> bool:
         """Have a task wait for those of its dependencies that have not ended; whether there are any. Under the lock."""
         unmet: list[int] = []
+        dfk = self._dfk
         for future in task.depends:
-            source = source_of(future, self._dfk)
+            # the first test is the second's, without the call, for nearly all
+            own = type(future) is AppFuture and future.task.dfk is dfk
+            source = future.task if own else source_of(future, dfk)  # type: ignore[attr-defined]
             if source is not None:
                 if source.state not in FINAL_STATES:
                     unmet.append(source.id)

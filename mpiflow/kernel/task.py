@@ -34,6 +34,9 @@ class States(IntEnum):
     joining = 10
     running_ended = 11
 
+    def __str__(self) -> str:
+        return f"States.{self.name}"
+
 
 FINAL_STATES = frozenset({States.exec_done, States.memo_done, States.failed, States.dep_fail})
 

@@ -218,7 +218,7 @@ def test_bash_apps(jobs: Jobs, isolation: str) -> None:
         missing = run("touch here", outputs=[File("here"), File("not-here")]).exception()
         assert type(missing) is MissingOutputs and "Missing outputs from app run" in str(missing), missing
         assert [str(file) for file in missing.outputs] == ["not-here"]
-        assert type(nothing().exception()) is BashAppNoReturn
+        assert type(nothing().exception()) is ValueError
         assert type(number().exception()) is ValueError
         assert str(number().exception()) == "Expected a str for bash_app commandline, got <class 'int'>"
         assert type(bad_format().exception()) is AppBadFormatting
