@@ -55,9 +55,9 @@ class ParslPoolExecutor(concurrent.futures.Executor):
         executors: list[str] | Literal["all"] = "all",
     ) -> None:
         if config is not None and dfk is not None:
-            raise ValueError("ParslPoolExecutor: both config and dfk are given; legal is one of them")
+            raise ValueError("Specify only one of config or dfk")
         if config is None and dfk is None:
-            raise ValueError("ParslPoolExecutor: neither config nor dfk is given; legal is one of them")
+            raise ValueError("Must specify one of config or dfk")
         if dfk is not None and not isinstance(dfk, DataFlowKernel):
             raise ConfigurationError(f"ParslPoolExecutor: dfk is {dfk!r}; legal is a DataFlowKernel")
         self.executors = executors

@@ -353,9 +353,10 @@ class MPIExecutor(BulkExecutor):
         fleet.pump()  # what tasks printed last
         if self._held:
             fleet.withdraw({delivery.aid for delivery in self._held.values()})
-        for fid in self._fids.values():
-            fleet.forget(fid)
-        self._held, self._fids, self._apps = {}, {}, {}
+        self._apps.clear()  # first, so that no app's end comes between any more
+        while self._fids:
+            fleet.forget(self._fids.popitem()[1])
+        self._held = {}
         self._inbox = deque()  # late answers go to the old one, which nobody reads
         self._failed.clear()
         self._fleet = None

@@ -368,7 +368,7 @@ class DataFlowKernel:
             task.tries += 1
             task.launched = now
             if tells:
-                self.task_log.launched(task, label)
+                self.task_log.launched(task, label, self.places.bulk[label].in_processes)
                 self.task_log.changed(task, _pending)
             if label in bulks:
                 bulks[label].append((task, args, kwargs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mpiflow.kernel.app import App
     from mpiflow.kernel.task import Task
 
+
+logger = logging.getLogger("mpiflow.kernel")
 
 
 class Places:
@@ -62,6 +65,9 @@ class Places:
         label = executor.label
         if label in self.bulk:
             raise ConfigurationError(f"executors: two have the label {label!r}")
+        logger.info(
+            "Adding executor %s", label, extra={"executor.label": label, "executor.type": type(given).__name__}
+        )
         executor.settings = Settings(seed=self._seed, before=self._share)
         executor.run_dir, executor.run_id = self._run_dir, self._run_id
         executor.start()

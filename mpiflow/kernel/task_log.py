@@ -38,6 +38,7 @@ class TaskLog:
 
     def __init__(self, run_id: str, run_dir: str, everything: bool) -> None:
         self._fields = {"mpiflow.dfk": run_id, "run": run_dir}
+        self._given: dict[str, int] = {}
         self._left = -1 if everything else TOLD_OF
         #: Whether to tell of tasks; asked before each call, since most calls are not told of.
         self.tells = logger.isEnabledFor(logging.INFO)
@@ -70,12 +71,12 @@ class TaskLog:
             task=task.id, task_state=task.state.name, **{"try": max(0, task.tries - 1)},
         )  # fmt: skip
 
-    def launched(self, task: Task, executor: str) -> None:
-        """A try of a task has been handed to an executor."""
-        self._say(
-            "Task %d try %d launched on executor %s", task.id, task.tries - 1, executor,
-            task=task.id, executor=executor, **{"try": task.tries - 1},
-        )  # fmt: skip
+    def launched(self, task: Task, executor: str, numbered: bool) -> None:
+        """A try of a task has been handed to an executor; to one that numbers what it is given, or not."""
+        fields: dict[str, object] = {"task": task.id, "executor": executor, "try": task.tries - 1}
+        if numbered:
+            fields["executor_task"] = self._given[executor] = self._given.get(executor, 0) + 1
+        self._say("Task %d try %d launched on executor %s", task.id, task.tries - 1, executor, **fields)
 
     def _say(self, words: str, *values: object, **fields: object) -> None:
         named = {f"mpiflow.{name}": value for name, value in fields.items()}

@@ -117,8 +117,8 @@ def test_cancelling_at_the_end_is_not_done_and_said(config: Config) -> None:
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
-        ({}, ValueError, "neither config nor dfk"),
-        ({"config": Config(), "dfk": 3}, ValueError, "both config and dfk"),
+        ({}, ValueError, "Must specify one of config or dfk"),
+        ({"config": Config(), "dfk": 3}, ValueError, "Specify only one of config or dfk"),
         ({"config": 3}, ConfigurationError, "takes a Config, not int"),
         ({"dfk": 3}, ConfigurationError, "dfk is 3; legal is a DataFlowKernel"),
     ],
