@@ -60,7 +60,7 @@ class AppTimeout(AppException):
     """A task ran longer than its walltime and was ended."""
 
 
-class AppBadFormatting(AppException):
+class AppBadFormatting(MpiflowError):
     """The body of a bash_app failed while it made its command line."""
 
 
@@ -98,7 +98,7 @@ class BashExitFailure(AppException):
         return f"bash_app {self.app_name} failed with unix exit code {self.exitcode}"
 
 
-class MissingOutputs(AppException):
+class MissingOutputs(MpiflowError):
     """A bash_app ended well, but files named in its ``outputs`` are not there.
 
     Attributes
@@ -118,7 +118,7 @@ class MissingOutputs(AppException):
         return f"{self.reason}: {', '.join(str(file) for file in self.outputs)}"
 
 
-class BadStdStreamFile(AppException):
+class BadStdStreamFile(MpiflowError):
     """A file given as ``stdout`` or ``stderr`` cannot be opened.
 
     Attributes

@@ -62,3 +62,11 @@ def _shown(value: object) -> str:
     if (isclass(value) or isroutine(value)) and "<" not in value.__qualname__:
         return value.__qualname__
     return repr(value)
+
+
+def in_words(value: object) -> str:
+    """A value's repr; its type's name when even that fails, as in classes of users it may."""
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"

@@ -228,10 +228,12 @@ class MPIExecutor(BulkExecutor):
                 urgent.setdefault(task.priority, []).append(delivery)
             else:
                 deliveries.append(delivery)
+        if not urgent:
+            fleet.submit(deliveries, self._pool)
+            return
+        urgent[0] = deliveries
         for priority in sorted(urgent):
             fleet.submit(urgent[priority], self._pool, priority)
-        if deliveries:
-            fleet.submit(deliveries, self._pool)
 
     def _register(self, task: Task) -> int:
         """Number the app's function for the wire, and have workers drop it when nobody can call it any more."""

@@ -6,8 +6,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from itertools import count
+from math import inf
+from queue import Empty, PriorityQueue
 from typing import TYPE_CHECKING, Any
 
 from mpiflow.executors.base import BulkExecutor, Completion, Submission, check_count, check_resources
@@ -19,6 +22,10 @@ Call = Callable[[], Any]
 #: Gives what is to be called, or None when nobody wants it any more; and takes what came of it.
 Begin = Callable[[], "Call | None"]
 End = Callable[[Any, "BaseException | None"], None]
+#: Lower goes first, then what came first; None ends a thread.
+Job = tuple[float, int, "tuple[Begin, End] | None"]
+
+_order = count()
 
 
 class ThreadPoolExecutor(BulkExecutor):
@@ -73,7 +80,7 @@ class ThreadPoolExecutor(BulkExecutor):
     def _forget(self) -> None:
         self.running = 0
         self._inbox: deque[Completion] = deque()
-        self._queue: SimpleQueue[tuple[Begin, End] | None] = SimpleQueue()
+        self._queue: PriorityQueue[Job] = PriorityQueue()
         #: Tasks that no thread has begun.
         self._waiting: dict[Task, Submission] = {}
         self._threads: list[threading.Thread] = []
@@ -94,7 +101,7 @@ class ThreadPoolExecutor(BulkExecutor):
                 self._inbox.append((task, None, error))
                 continue
             self._waiting[task] = submission
-            self._enqueue(partial(_begin, self._waiting, task), partial(_end, self._inbox, task))
+            self._enqueue(partial(_begin, self._waiting, task), partial(_end, self._inbox, task), task.priority)
 
     def submit(
         self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any
@@ -119,8 +126,8 @@ class ThreadPoolExecutor(BulkExecutor):
         self._enqueue(begin, end)
         return future
 
-    def _enqueue(self, begin: Begin, end: End) -> None:
-        self._queue.put((begin, end))
+    def _enqueue(self, begin: Begin, end: End, priority: int = 0) -> None:
+        self._queue.put((priority, next(_order), (begin, end)))
         if len(self._threads) < self.max_threads and self._queue.qsize() > 0:
             prefix = self.thread_name_prefix or f"ThreadPoolExecutor-{self.label}"
             name = f"{prefix}_{len(self._threads)}"
@@ -152,10 +159,11 @@ class ThreadPoolExecutor(BulkExecutor):
         old, threads = self._queue, self._threads
         self._waiting.clear()
         self._forget()
-        while not old.empty():
-            old.get_nowait()
+        with suppress(Empty):  # a thread may take the last one
+            while True:
+                old.get_nowait()
         for _ in threads:
-            old.put(None)
+            old.put((inf, next(_order), None))
 
     def monitor_resources(self) -> bool:
         """Not inside its tasks: they share one process."""
@@ -181,13 +189,13 @@ def _end(inbox: deque[Completion], task: Task, value: Any, error: BaseException 
     task.dfk.driver.wake()
 
 
-def _work(queue: SimpleQueue[tuple[Begin, End] | None]) -> None:
+def _work(queue: PriorityQueue[Job]) -> None:
     """One thread's life.
 
     Between two tasks it holds nothing of the last: the frames in an error's traceback know this one as the one
     that called them, and would keep alive whatever it holds.
     """
-    while (job := queue.get()) is not None:
+    while (job := queue.get()[2]) is not None:
         begin, end = job
         call, value, failure = begin(), None, None
         if call is not None:

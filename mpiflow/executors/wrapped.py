@@ -14,6 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpiflow.executors.base import BulkExecutor, Completion, Executor, Submission
+from mpiflow.parsl.timeouts import timeout
+from mpiflow.representation import in_words
 
 if TYPE_CHECKING:
     from mpiflow.kernel.task import Task
@@ -37,7 +39,9 @@ class Wrapped(BulkExecutor):
         self.storage_access = getattr(executor, "storage_access", None)
         self.working_dir = getattr(executor, "working_dir", None)
         self.slots = getattr(executor, "max_workers", None) or getattr(executor, "_max_workers", None) or 1
-        self._inbox: deque[Completion] = deque()
+        #: Tasks that it would not take.
+        self._refused: list[Completion] = []
+        self._outcomes: deque[tuple[Task, Future[Any]]] = deque()
         self._futures: dict[Task, Future[Any]] = {}
 
     def __repr__(self) -> str:
@@ -55,21 +59,27 @@ class Wrapped(BulkExecutor):
             self.running += 1
             try:
                 future = self._submit(task, args, kwargs)
+                if not isinstance(future, Future):
+                    words = f"executor {self.label!r} returned {in_words(future)} from submit; legal is a Future"
+                    raise TypeError(f"{task.words}: {words}")
             except Exception as error:
-                self._inbox.append((task, None, error))
+                self._refused.append((task, None, error))
                 continue
             self._futures[task] = future
             future.add_done_callback(partial(self._hear, task))
 
     def _submit(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+        function = task.app.remote
+        if task.walltime and task.app.kind != "bash":  # which kills its command itself
+            function = timeout(function, task.walltime)
         if isinstance(self.executor, Executor):
-            return self.executor.submit(task.app.remote, getattr(task, "resources", {}), *args, **kwargs)
+            return self.executor.submit(function, getattr(task, "resources", {}), *args, **kwargs)
         if isinstance(self.executor, concurrent.futures.ThreadPoolExecutor):
-            return self.executor.submit(task.app.remote, *args, **kwargs)
+            return self.executor.submit(function, *args, **kwargs)
         # The name of a decorated function stands for the app, so pickle would not find the function under it.
         from mpiflow.comm.by_value import dumps_by_value
 
-        return self.executor.submit(call_packed, dumps_by_value((task.app.remote, args, kwargs)))
+        return self.executor.submit(call_packed, dumps_by_value((function, args, kwargs)))
 
     def submit(
         self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any
@@ -80,35 +90,35 @@ class Wrapped(BulkExecutor):
         return self.executor.submit(func, *args, **kwargs)
 
     def _hear(self, task: Task, future: Future[Any]) -> None:
-        if self._futures.get(task) is not future:
-            return  # taken back, or of an earlier try
-        error = concurrent.futures.CancelledError() if future.cancelled() else future.exception()
-        self._inbox.append((task, None if error else future.result(), error))
+        self._outcomes.append((task, future))
         task.dfk.driver.wake()
 
     def collect(self) -> list[Completion]:
         """What has ended."""
-        ended: list[Completion] = []
-        while self._inbox:
-            ended.append(self._inbox.popleft())
-            self._futures.pop(ended[-1][0], None)
+        ended, self._refused = self._refused, []
+        while self._outcomes:
+            task, future = self._outcomes.popleft()
+            if self._futures.get(task) is not future:
+                continue  # taken back
+            del self._futures[task]
+            error = concurrent.futures.CancelledError() if future.cancelled() else future.exception()
+            ended.append((task, None if error else future.result(), error))
         self.running -= len(ended)
         return ended
 
     def revoke(self, task: Task) -> bool:
         """Cancel a task, where its future says that it can be."""
-        future = self._futures.pop(task, None)
+        future = self._futures.get(task)
         if future is None:
             return False
         try:
             revoked = future.cancel()
         except NotImplementedError:  # as Parsl's own futures do
-            revoked = False
-        if not revoked:
-            self._futures[task] = future
             return False
-        self.running -= 1
-        return True
+        if revoked:
+            del self._futures[task]
+            self.running -= 1
+        return revoked
 
     def shutdown(self) -> None:
         """Let it go; what has not ended is given up."""

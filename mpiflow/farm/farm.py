@@ -325,7 +325,7 @@ class Farm(Generic[T]):
         if queue or priority == 0:
             pool.queues[priority] = queue
         else:
-            del pool.queues[priority]
+            pool.queues.pop(priority, None)
         if not any(pool.queues.values()):
             self._stocked.pop(number, None)
 

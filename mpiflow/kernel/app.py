@@ -37,7 +37,8 @@ class App:
     """
 
     __slots__ = (
-        "__weakref__", "cache", "executors", "func", "ignore_for_cache", "join", "kind", "name", "number", "priority", "remote",
+        "__weakref__", "cache", "executors", "func", "ignore_for_cache", "join", "kind", "name", "number", "priority",
+        "remote",
     )  # fmt: skip
 
     def __init__(

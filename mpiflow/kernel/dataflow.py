@@ -39,11 +39,12 @@ from mpiflow.kernel.recall import Recall, default_memoizer
 from mpiflow.kernel.reserved import RESERVED, auto_log_name, take_note
 from mpiflow.kernel.resolve import Resolver
 from mpiflow.kernel.staging import INHIBIT, DataManager, needs_staging
-from mpiflow.kernel.task import FINAL_STATES, States, Task, TaskRecord, in_words
+from mpiflow.kernel.task import FINAL_STATES, States, Task, TaskRecord
 from mpiflow.kernel.task_directory import TaskDirectories
 from mpiflow.kernel.task_log import TaskLog
 from mpiflow.monitor.progress import Counts, Progress
 from mpiflow.monitor.rundir import RunDirectory
+from mpiflow.representation import in_words
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -208,6 +209,9 @@ class DataFlowKernel:
             self._make_ready(task)
         return future
 
+    #: Parsl's monitoring is not here.
+    monitoring = None
+
     def wait(self, future: Future[Any], timeout: float | None) -> None:
         """Drive until a future is done; TimeoutError when the time is over first."""
         if self._blocks:
@@ -246,9 +250,11 @@ class DataFlowKernel:
     def _wait_for_room(self, most: int) -> None:
         """Wait until fewer than so many tasks have not ended.
 
-        Not in the body of a join_app: its own task counts, and what it calls is what all wait for.
+        Not in the body of a join_app: its own task counts, and what it calls is what all wait for. And not in
+        a retry handler, which is called inside a superstep.
         """
-        if len(self.unended) >= most and not self.places.internal.runs_this_thread():
+        exempt = self.places.internal.runs_this_thread() or self.driver.inside
+        if len(self.unended) >= most and not exempt:
             self._send_block()
             self.driver.wait_until(lambda: len(self.unended) < most)
 
@@ -322,7 +328,7 @@ class DataFlowKernel:
     def _commit(self, ended: list[Task]) -> None:
         """Enter what has ended in the books, before any future shows it."""
         counts, now, tells = self.ended_counts, time.time(), self.task_log.tells
-        remembered = False
+        remembered = not self._recall.own
         for task in ended:
             task.returned = now
             counts[task.state] += 1
@@ -343,7 +349,7 @@ class DataFlowKernel:
         ready, now, tells = self._ready, time.time(), self.task_log.tells
         only = self.places.labels[0] if len(self.places.labels) == 1 else ""
         plain = is_plain(self.dependency_resolver)
-        special = self._recall.everything or self._directories is not None
+        special = self._recall.everything or not self._recall.own or self._directories is not None
         if not plain:
             self._announce()  # a resolver of the user's looks at the futures themselves
         load = self.places.load
@@ -361,7 +367,8 @@ class DataFlowKernel:
                 args, kwargs = prepared
             label = task.executor
             if not label:
-                label = task.executor = (only if only and not task.app.join else "") or self.places.choose(task)
+                anywhere = only and task.app.executors == "all" and not task.app.join
+                label = task.executor = only if anywhere else self.places.choose(task)
             if not task.tries:
                 load[label] += 1
             task.state = _launched
@@ -391,7 +398,8 @@ class DataFlowKernel:
             self._resolver.ended(task)
             return None
         try:
-            remembered = (task.app.cache or self._recall.everything) and task.app.executors != [INTERNAL]
+            asked = task.app.cache or self._recall.everything or not self._recall.own
+            remembered = asked and task.app.executors != [INTERNAL]
             if remembered and self._recall.answers(task, *arguments):
                 return None
             if self._directories is not None:
@@ -549,7 +557,13 @@ class DataFlowKernel:
             raise MpiflowError("cleanup() was called a second time on the same DataFlowKernel")
         self.cleanup_called = True
         self.driver.close()
-        self.places.shutdown()
+        try:
+            self.places.shutdown()
+        finally:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Fail what has not ended, write what is left, and close the books."""
         self._announce()
         abandoned = list(self.unended.values())
         for task in abandoned:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from mpiflow.data.futures import DataFuture
 from mpiflow.kernel.futures import AppFuture
-from mpiflow.kernel.task import States, in_words
+from mpiflow.kernel.task import States
+from mpiflow.representation import in_words
 
 if TYPE_CHECKING:
     from mpiflow.kernel.dataflow import DataFlowKernel

@@ -26,6 +26,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
 
+from mpiflow.errors import MpiflowError
 from mpiflow.kernel import interrupts
 
 if TYPE_CHECKING:
@@ -103,6 +104,11 @@ class Driver:
 
     # --- waiting ------------------------------------------------------------------------------------------
 
+    @property
+    def inside(self) -> bool:
+        """Whether the caller is called by a superstep, as a retry handler is."""
+        return self._inside == threading.get_ident()
+
     def wait(self, future: Future[Any], timeout: float | None) -> None:
         """Drive until a future is done; TimeoutError when the time is over first."""
         if not self.wait_until(future.done, timeout):
@@ -111,6 +117,8 @@ class Driver:
     def wait_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
         """Drive until `done()`, at most so many seconds; whether it is."""
         end = None if timeout is None else time.monotonic() + timeout
+        if self.inside and not done():
+            raise MpiflowError("a retry handler waits for a task: it is called inside a superstep, which would not end")
         holding = interrupts.hold()
         self._waiters.append(None)
         try:
@@ -252,7 +260,7 @@ class Driver:
         Whoever drives makes the change, since it keeps the lock for as long as it waits; with nobody driving it
         is the caller. Not from inside a superstep (a retry handler, say), where the change is made at once.
         """
-        if self._inside == threading.get_ident():
+        if self.inside:
             return change()
         request = _Request(change)
         holding = interrupts.hold()

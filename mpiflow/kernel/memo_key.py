@@ -28,6 +28,7 @@ from functools import partial, singledispatch
 from pathlib import Path, PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from mpiflow.data.files import File
 
@@ -66,10 +67,25 @@ def code_key(task: dict[str, Any]) -> str:
     >>> len(code_key({"func": len, "args": ("abc",), "kwargs": {}, "ignore_for_cache": []}))
     32
     """
+    kind = task.get("app_type", "python")  # a function may be a bash_app here and a python_app there
+    return _key(task, tagged(kind, _known_function_key(task["func"])), id_for_memo)
+
+
+#: Keys of functions as they were when first called: a global that a task changes, a counter of calls say, does not
+#: make another function of it.
+_function_keys: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
+
+
+def _known_function_key(function: Any) -> bytes:
     from mpiflow.kernel.function_key import function_key  # which needs this module for its constants
 
-    kind = task.get("app_type", "python")  # a function may be a bash_app here and a python_app there
-    return _key(task, tagged(kind, function_key(task["func"])), id_for_memo)
+    try:
+        known = _function_keys.get(function)
+        if known is None:
+            known = _function_keys[function] = function_key(function)
+    except TypeError:  # neither to be hashed nor to be referred to weakly
+        return function_key(function)
+    return known
 
 
 def parsl_key(task: dict[str, Any]) -> str:

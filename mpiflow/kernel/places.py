@@ -58,6 +58,8 @@ class Places:
         except BaseException:
             for label in self.bulk.keys() - set(before):
                 self.bulk.pop(label).shutdown()
+                del self.given[label], self.load[label]
+            self.labels = [label for label in self.labels if label in self.bulk]
             raise
 
     def _add(self, given: Executor | concurrent.futures.Executor) -> None:
@@ -99,11 +101,19 @@ class Places:
     def move(self, task: Task, label: str) -> None:
         """Have the next try of a task go elsewhere; ValueError for a label that no executor has."""
         self.check(label, task.words)
-        self.load[task.executor] -= 1
-        self.load[label] += 1
+        if task.tries:  # else it is counted when it is sent
+            self.load[task.executor] -= 1
+            self.load[label] += 1
         task.executor = label
 
     def shutdown(self) -> None:
-        """Let all of them go."""
+        """Let all of them go; what the first one to fail has raised is raised when all have been told."""
+        failure: Exception | None = None
         for executor in self.bulk.values():
-            executor.shutdown()
+            try:
+                executor.shutdown()
+            except Exception as error:
+                logger.exception("executor %s failed to shut down", executor.label)
+                failure = failure or error
+        if failure is not None:
+            raise failure

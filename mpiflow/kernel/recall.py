@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from mpiflow.errors import TaskKilled
 from mpiflow.executors.options import options
 from mpiflow.kernel.memo_key import code_key
+from mpiflow.kernel.memoizer import BasicMemoizer
 from mpiflow.kernel.task import States
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mpiflow.kernel.memoizer import Memoizer
     from mpiflow.kernel.resolve import Resolver
     from mpiflow.kernel.task import Task, TaskRecord
@@ -21,13 +24,15 @@ def default_memoizer() -> Memoizer:
     """What a Config without one remembers by.
 
     Under ``python -m mpiflow`` cached apps are journalled, and the next run goes on from there; a plain
-    ``python script.py`` keeps nothing that nobody has asked for.
+    ``python script.py``, and a program written for Parsl, keep nothing that nobody has asked for.
     """
-    from mpiflow.kernel.memoizer import BasicMemoizer
-
-    if not options.started_by_mpiflow:
+    if not options.started_by_mpiflow or options.as_parsl:
         return BasicMemoizer()
     return BasicMemoizer(checkpoint_mode="superstep", checkpoint_files=[] if options.fresh else None)
+
+
+def _nothing(*_: object) -> None:
+    """What a memoizer does that has no such method."""
 
 
 class Recall:
@@ -46,6 +51,11 @@ class Recall:
     def __init__(self, memoizer: Memoizer, resolver: Resolver, everything: bool) -> None:
         self.memoizer = memoizer
         self.everything = everything
+        #: Whether it is ours, which only wants to hear of cached apps; a user's hears of every task, as in Parsl.
+        self.own = isinstance(memoizer, BasicMemoizer)
+        # A user's may have been written without these two.
+        self._forget: Callable[[str | None], object] = getattr(memoizer, "forget", _nothing)
+        self._write: Callable[[], object] = getattr(memoizer, "commit", _nothing)
         self._resolver = resolver
         self._occurrences: dict[str, int] = {}
         self._said = 0
@@ -76,16 +86,19 @@ class Recall:
         """
         if task.tries:
             return False  # its own earlier try is what the memoizer would find
-        try:
-            record = self._record(task, args, kwargs)
-        except (ValueError, KeyError):
-            return False  # nobody has asked for this one to be remembered, so it need not be possible
+        record = task.as_record(args, kwargs) | {"packed": None, "occurrence": None}
+        if self.everything and not task.app.cache:
+            try:
+                self._number(record)
+            except (ValueError, KeyError):
+                return False  # nobody has asked for this one to be remembered, so it need not be possible
         future = self.memoizer.check_memo(record)
         task.hashsum = record["hashsum"]
         if future is None:
             task.from_memo = False
             return False
         if not future.done():
+            task.args, task.kwargs = args, kwargs  # values: it may have to run after all
             self._resolver.follow(task, future)
             return True
         task.from_memo = True
@@ -103,27 +116,26 @@ class Recall:
         """Enter what has ended, before any future shows it."""
         told = False
         for task in ended:
-            if task.hashsum is None:
+            if task.hashsum is None and self.own:
                 continue
             told = True
-            if getattr(task, "from_memo", False):
+            if getattr(task, "from_memo", False) or task.state is States.dep_fail:
                 continue
+            record = task.as_record() | {"packed": getattr(task, "packed", None)}
+            record["memoize"] = record["memoize"] or self.everything
             if task.state is States.exec_done:
-                record = task.as_record() | {"packed": getattr(task, "packed", None), "memoize": True}
                 self.memoizer.update_memo_result(record, task.value)
                 task.packed = None
             elif isinstance(task.error, CancelledError | TaskKilled):
-                self.memoizer.forget(task.hashsum)
+                self._forget(task.hashsum)
             else:
-                self.memoizer.update_memo_exception(task.as_record() | {"memoize": True}, task.error)
+                self.memoizer.update_memo_exception(record, task.error)
         if told:
-            self.memoizer.commit()
+            self._write()
 
-    def _record(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskRecord:
-        record = task.as_record(args, kwargs) | {"packed": None, "occurrence": None, "memoize": True}
-        if not task.app.cache:
-            # the how-many-th call it is with this function and these arguments
-            key = code_key(record)
-            record["occurrence"] = self._occurrences.get(key, 0)
-            self._occurrences[key] = record["occurrence"] + 1
-        return record
+    def _number(self, record: TaskRecord) -> None:
+        """Have a call remembered as the how-many-th with this function and these arguments."""
+        record["memoize"] = True
+        key = code_key(record)
+        record["occurrence"] = self._occurrences.get(key, 0)
+        self._occurrences[key] = record["occurrence"] + 1

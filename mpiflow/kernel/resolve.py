@@ -21,7 +21,8 @@ from mpiflow.errors import DependencyError, JoinError, TaskExited, TaskKilled
 from mpiflow.kernel.dependencies import failures_among, source_of, value_of
 from mpiflow.kernel.futures import AppFuture
 from mpiflow.kernel.graph import TaskGraph
-from mpiflow.kernel.task import FINAL_STATES, States, Task, TaskRecord, in_words
+from mpiflow.kernel.task import FINAL_STATES, States, Task, TaskRecord
+from mpiflow.representation import in_words
 
 if TYPE_CHECKING:
     from mpiflow.executors.base import Completion
@@ -125,15 +126,20 @@ class Resolver:
             while self._outside_done:
                 key = self._outside_done.popleft()
                 del self._outside[id(self._followed.pop(key))]
-                for number in self._graph.settle(key):
-                    self._unblock(self._tasks[number], waiting)
+                self._settle(key, waiting)
             # One loop, not a recursion: a failure may run through ten thousand dependants.
             while waiting:
                 task = waiting.popleft()
                 ended.append(task)
-                for number in self._graph.settle(task.id):
-                    self._unblock(self._tasks[number], waiting)
+                self._settle(task.id, waiting)
         return ended
+
+    def _settle(self, key: int, ended: deque[Task]) -> None:
+        """What a task, or a future from elsewhere, has held up and nothing else does."""
+        for number in self._graph.settle(key):
+            task = self._tasks.get(number)
+            if task is not None:  # else it was cancelled while it waited, and is forgotten
+                self._unblock(task, ended)
 
     def ended(self, task: Task) -> None:
         """A task has ended without an executor; its state and outcome are set. Under the driver's lock."""
@@ -196,9 +202,9 @@ class Resolver:
 
     def _take_edits(self, task: Task, record: TaskRecord) -> None:
         """What a retry handler has changed in the record holds for the next try."""
-        if record["args"] is not task.args or record["kwargs"] is not task.kwargs:
-            task.args, task.kwargs = tuple(record["args"]), record["kwargs"]
+        if task.depends:
             task.depends = ()  # the record has values in the place of futures
+        task.args, task.kwargs = tuple(record["args"]), record["kwargs"]
         if record["executor"] != task.executor:
             self._dfk.places.move(task, record["executor"])
         if record["resource_specification"] != getattr(task, "resources", {}):

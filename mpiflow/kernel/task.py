@@ -41,14 +41,6 @@ class States(IntEnum):
 FINAL_STATES = frozenset({States.exec_done, States.memo_done, States.failed, States.dep_fail})
 
 
-def in_words(value: object) -> str:
-    """A value's repr; its type's name when even that fails, as in classes of users it may."""
-    try:
-        return repr(value)
-    except Exception as error:
-        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
-
-
 class Task:
     """One call of an app, from the call to its last try.
 
@@ -131,7 +123,7 @@ class Task:
             "func_name": self.app.name,
             "func": self.app.func,
             "app_type": self.app.kind,
-            "args": self.args if args is None else args,
+            "args": list(self.args if args is None else args),
             "kwargs": self.kwargs if kwargs is None else kwargs,
             "executor": self.executor,
             "status": self.state,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from mpiflow.data.files import File
 from mpiflow.data.futures import DataFuture
 from mpiflow.kernel.futures import AppFuture
 
@@ -99,6 +100,8 @@ def _source(future: Future[Any], task: Task) -> Task | None:
 def _stream(target: object) -> str:
     if target is None:
         return "will not be redirected"
+    if isinstance(target, File):
+        return f"will be staged to {target.url}"
     if isinstance(target, str | os.PathLike):
         return f"will be redirected to {os.fspath(target)!s}"
     if isinstance(target, tuple) and len(target) == 2 and isinstance(target[0], str | os.PathLike):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +26,11 @@ SHOWN = {
     "monte_carlo.py": r"estimate +0\.36\d{4} +from 100,000 draws in 100 tasks\nexact +0\.363582\nstandard error ",
     "bash_pipeline.py": r"^160,000 numbers from 8 files, \d+ to 999,9\d\d\n$",
     "mapreduce_words.py": r"^[\d,]+ words, [\d,]+ different, in 24 files\n\n +[\d,]+  the\n",
+    "fibonacci_join.py": r"^fibonacci\(12\) = 144 by 930 tasks\n$",
+    "checkpointed_sweep.py": (
+        r"^r = 3\.0 +exponent -0\.\d{4}\n(r = [34]\.\d+ +exponent [-+]\d\.\d{4}(  chaos)?\n){39}"
+        r"r = 4\.0 +exponent \+0\.69\d\d  chaos\n41 exponents, 0 of them from the journal of earlier runs\n$"
+    ),
     "sweep_numpy.py": r"^diffusivity +middle +exact +error\n( +[01]\.\d{3}  0\.\d{5}  0\.\d{5}  \d\.\de-\d\d\n){8}$",
 }
 
@@ -41,6 +48,23 @@ def test_monte_carlo_gives_the_same_digits_everywhere(jobs: Jobs) -> None:
     pytest.importorskip("numpy")
     script = str(EXAMPLES / "monte_carlo.py")
     assert jobs.run(script, "--seed", "4", ranks=2).well() == jobs.run(script, "--seed", "4", form="plain").well()
+
+
+def test_the_checkpointed_sweep_goes_on_after_it_was_killed(jobs: Jobs) -> None:
+    """What the killed run has shown is not computed again, and the numbers are the same."""
+    script = str(EXAMPLES / "checkpointed_sweep.py")
+    killed = jobs.start(script, ranks=3).shows("r = 3.25 ")
+    for pid in jobs.pids():
+        os.kill(pid, signal.SIGKILL)
+    killed.process.wait(10.0)
+    seen = re.findall(r"^r = .*\n", killed.out, re.MULTILINE)
+
+    ended = jobs.run(script, ranks=3)
+    assert ended.code == 0, str(ended)
+    assert ended.out.startswith("".join(seen)), f"{seen}\n{ended}"
+    taken = re.search(r"^41 exponents, (\d+) of them from the journal of earlier runs$", ended.out, re.MULTILINE)
+    assert taken is not None, str(ended)
+    assert len(seen) <= int(taken[1]) < 41, f"{len(seen)}\n{ended}"
 
 
 def test_every_example_is_run_here() -> None:

@@ -95,7 +95,7 @@ class Hand(BulkExecutor):
             self.inbox.append((task, value, None))
 
 
-def make_kernel(*executors: Executor, helped: bool = True, **fields: Any) -> DataFlowKernel:
+def make_kernel(*executors: BulkExecutor, helped: bool = True, **fields: Any) -> DataFlowKernel:
     """A kernel that writes no files; by default over one executor that runs everything by itself.
 
     Without its helper thread a superstep is taken only where a test waits, or says ``driver.nudge()``.

@@ -775,3 +775,308 @@ def test_giving_out_to_all_workers_costs_no_more_for_each_when_there_are_many() 
         return best / workers
 
     assert seconds_for_each(65_536, times=2) < 3 * seconds_for_each(1024, times=20)
+
+
+# --- pools and priorities -------------------------------------------------------------------------------------
+
+
+def numbers(bulks: list[Bulk[Any]]) -> dict[int, list[int]]:
+    return dict(given(bulks))
+
+
+def attempts(*aids: int, fid: int = LONG) -> list[Attempt[Any]]:
+    return [Attempt(aid, fid, 1, None) for aid in aids]
+
+
+def crew(*slots: int) -> Farm[Any]:
+    """A farm of workers from 1 on with so many slots."""
+    farm: Farm[Any] = Farm()
+    for worker, number in enumerate(slots, 1):
+        farm.on_joined(worker, number)
+    return farm
+
+
+def test_nobody_outside_a_pool_gets_what_waits_in_it() -> None:
+    farm = crew(1, 1, 1)
+    pool = farm.pool([2])
+    farm.on_ready(attempts(1, 2, 3), pool)
+    assert numbers(farm.plan()) == {2: [1]}
+    farm.sanity_check()
+    assert farm.waiting == 2
+
+
+def test_a_worker_that_comes_later_serves_the_pools_that_name_it() -> None:
+    farm: Farm[Any] = Farm()
+    pool = farm.pool([5, 6])
+    farm.on_ready(attempts(1, 2), pool)
+    farm.on_joined(4, 8)
+    assert farm.plan() == []
+    farm.on_joined(6, 8)
+    farm.sanity_check()
+    assert numbers(farm.plan()) == {6: [1, 2]}
+
+
+def test_the_same_workers_with_the_same_prefetch_are_the_same_pool() -> None:
+    farm = crew(1, 1)
+    assert farm.pool() == 0
+    first = farm.pool([1, 2])
+    assert first == farm.pool((2, 1)) != 0
+    assert farm.pool([1, 2], prefetch=0) not in (0, first)
+
+
+def test_a_worker_of_two_pools_has_its_slots_once() -> None:
+    farm = crew(2, 2)
+    one, other = farm.pool([1]), farm.pool([1, 2])
+    farm.on_ready(attempts(1, 2), one)
+    farm.on_ready(attempts(3, 4, 5), other)
+    assert numbers(farm.plan()) == {1: [1, 2], 2: [3, 4]}
+    farm.sanity_check()
+    assert farm.waiting == 1
+
+
+@pytest.mark.parametrize(("prefetch", "ahead"), [(0, 0), (1, 1), (3, 3), (None, 8)])
+def test_a_pool_holds_no_more_ahead_than_its_prefetch(prefetch: int | None, ahead: int) -> None:
+    farm: Farm[Any] = Farm()
+    teach(farm, TINY, 1e-5)
+    farm.on_joined(1, slots=2)
+    pool = farm.pool([1], prefetch)
+    farm.on_ready(attempts(*range(10), fid=TINY), pool)
+    (bulk,) = farm.plan()
+    assert len(bulk.attempts) == min(2 + ahead, 10)
+    farm.sanity_check()
+
+
+def test_lower_numbers_go_first_and_equal_ones_in_their_order() -> None:
+    farm = crew(1)
+    for aid, priority in enumerate([0, 5, -1, 0, -1, 5]):
+        farm.on_ready(attempts(aid), priority=priority)
+    order = []
+    while bulks := farm.plan():
+        order += numbers(bulks)[1]
+        farm.on_results(1, [(order[-1], 1.0)], 1)
+        farm.sanity_check()
+    assert order == [2, 4, 0, 3, 1, 5]
+
+
+def test_a_long_task_that_waits_is_not_overtaken_by_a_tiny_one_of_less_priority() -> None:
+    farm: Farm[Any] = Farm()
+    teach(farm, TINY, 1e-5)
+    farm.on_joined(1, slots=1)
+    farm.on_ready(attempts(1))
+    farm.plan()
+    farm.on_ready(attempts(2), priority=1)
+    farm.on_ready(attempts(3, fid=TINY), priority=2)
+    assert farm.plan() == []
+    farm.on_results(1, [(1, 1.0)], 1)
+    assert numbers(farm.plan()) == {1: [2]}
+
+
+@pytest.mark.parametrize("priority", [0, 7, -7])
+def test_what_is_revoked_is_never_given_out_though_all_of_a_priority_is(priority: int) -> None:
+    farm = crew(4)
+    revoked, left = attempts(1, 2), attempts(3)
+    farm.on_ready(revoked, priority=priority)
+    farm.on_ready(left, priority=9)
+    assert all(farm.revoke(attempt) for attempt in revoked)
+    assert numbers(farm.plan()) == {1: [3]}
+    farm.sanity_check()
+    assert farm.waiting == 0
+    farm.on_ready(attempts(4), priority=priority)
+    assert numbers(farm.plan()) == {1: [4]}
+
+
+def test_what_a_worker_has_cannot_be_revoked() -> None:
+    farm = crew(1)
+    (attempt,) = attempts(1)
+    farm.on_ready([attempt])
+    farm.plan()
+    assert not farm.revoke(attempt)
+    assert farm.on_results(1, [(1, 1.0)]) == [attempt]
+
+
+def test_what_is_revoked_in_one_pool_does_not_make_plans_of_another_dear() -> None:
+    farm = crew(1)
+    nobody = farm.pool([99])
+    (waiting,) = attempts(10**6)
+    farm.on_ready([waiting], nobody)
+    assert farm.revoke(waiting)
+    farm.on_ready(attempts(*range(20_000)))
+    farm.plan()
+    lines = lines_run(lambda: farm.plan() and None)
+    assert lines < 2000, f"a plan that gives out nothing runs {lines} lines"
+
+
+def test_a_function_that_is_forgotten_is_sent_anew() -> None:
+    farm = crew(1, 1)
+    farm.on_ready(attempts(1, fid=4))
+    (bulk,) = farm.plan()
+    farm.on_results(bulk.worker, [(1, 1e-5)], 1)
+    assert farm.on_forgotten(4) == [bulk.worker]
+    assert farm.on_forgotten(4) == []
+    farm.on_ready(attempts(2, 3, fid=4))
+    assert [again.new_functions for again in farm.plan()] == [[4], [4]]
+    farm.sanity_check()
+
+
+class AnyPools(RuleBasedStateMachine):
+    """The farm with several pools, beside a plain model: which attempts wait where, and who has which."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.farm: Farm[tuple[int, int]] = Farm()
+        self.next = 0
+        self.pools: dict[int, tuple[frozenset[int] | None, int | None]] = {0: (None, None)}
+        self.waiting: dict[tuple[int, int], list[Attempt[tuple[int, int]]]] = {}
+        self.slots: dict[int, int] = {}
+        self.held: dict[int, list[Attempt[tuple[int, int]]]] = {}
+        self.unacknowledged: Counter[int] = Counter()
+        self.told: dict[int, set[int]] = {}
+        self.never: set[int] = set()  # attempts that must not be given out (again)
+
+    @rule(worker=_WORKERS, slots=st.integers(1, 3))
+    def join(self, worker: int, slots: int) -> None:
+        self.farm.on_joined(worker, slots)
+        self.slots[worker] = slots
+        self.held.setdefault(worker, [])
+        self.told.setdefault(worker, set())
+
+    @rule(members=st.sets(_WORKERS, min_size=1), prefetch=st.sampled_from([None, 0, 1, 2]))
+    def pool(self, members: set[int], prefetch: int | None) -> None:
+        wanted = frozenset(members), prefetch
+        number = self.farm.pool(members, prefetch)
+        assert self.pools.setdefault(number, wanted) == wanted
+
+    @rule(data=st.data(), priority=st.sampled_from([-2, 0, 0, 3, 3]), number=st.integers(1, 6), fid=_FUNCTIONS)
+    def ready(self, data: st.DataObject, priority: int, number: int, fid: int) -> None:
+        self.add(data.draw(st.sampled_from(sorted(self.pools))), priority, number, fid)
+
+    def add(self, pool: int, priority: int, number: int, fid: int) -> None:
+        new = [Attempt(self.next + place, fid, 1, (pool, priority)) for place in range(number)]
+        self.next += number
+        self.waiting.setdefault((pool, priority), []).extend(new)
+        self.farm.on_ready(new, pool, priority)
+
+    @precondition(lambda self: any(self.held.values()))
+    @rule(data=st.data(), seconds=_SECONDS)
+    def results(self, data: st.DataObject, seconds: float) -> None:
+        worker = data.draw(st.sampled_from(sorted(w for w, held in self.held.items() if held)))
+        done = data.draw(st.lists(st.sampled_from(self.held[worker]), unique_by=lambda attempt: attempt.aid))
+        acknowledged = self.unacknowledged.pop(worker, 0)
+        assert self.farm.on_results(worker, [(attempt.aid, seconds) for attempt in done], acknowledged) == done
+        for attempt in done:
+            self.held[worker].remove(attempt)
+            self.never.add(attempt.aid)
+
+    @rule(worker=_WORKERS)
+    def lose(self, worker: int) -> None:
+        given_back = self.farm.on_lost(worker)
+        held = self.held.pop(worker, [])
+        assert sorted(a.aid for a in given_back) == sorted(a.aid for a in held)
+        for book in (self.slots, self.told, self.unacknowledged):
+            book.pop(worker, None)
+        for attempt in held:
+            self.never.add(attempt.aid)
+            self.add(*attempt.task, 1, attempt.fid)
+
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        aids = set(data.draw(st.lists(st.integers(0, max(self.next, 1)), max_size=6)))
+        sent = self.farm.withdraw(aids)
+        for worker, held in self.held.items():
+            own = {attempt.aid for attempt in held} & aids
+            assert set(sent.pop(worker, [])) == own
+            self.held[worker] = [attempt for attempt in held if attempt.aid not in own]
+        assert sent == {}
+        for place, queue in self.waiting.items():
+            self.waiting[place] = [attempt for attempt in queue if attempt.aid not in aids]
+        self.never |= aids & set(range(self.next))
+
+    @precondition(lambda self: any(self.waiting.values()) or any(self.held.values()))
+    @rule(data=st.data())
+    def revoke(self, data: st.DataObject) -> None:
+        both = [*self.waiting.values(), *self.held.values()]
+        attempt = data.draw(st.sampled_from([attempt for attempts in both for attempt in attempts]))
+        waits = attempt.worker < 0
+        assert self.farm.revoke(attempt) is waits
+        if waits:
+            self.waiting[attempt.task].remove(attempt)
+            self.never.add(attempt.aid)
+
+    @rule(fid=_FUNCTIONS)
+    def forget(self, fid: int) -> None:
+        both = [*self.waiting.values(), *self.held.values()]
+        if any(attempt.fid == fid for attempts in both for attempt in attempts):
+            return  # it is still called
+        assert sorted(self.farm.on_forgotten(fid)) == sorted(w for w, told in self.told.items() if fid in told)
+        for told in self.told.values():
+            told.discard(fid)
+
+    @rule()
+    def plan(self) -> None:
+        receiving = {w for w in self.slots if self.unacknowledged[w] < UNACKNOWLEDGED}
+        bulks = self.farm.plan()
+        assert len({bulk.worker for bulk in bulks}) == len(bulks), "one message a worker"
+        out: dict[tuple[int, int], set[int]] = {}
+        for bulk in bulks:
+            assert bulk.worker in receiving
+            assert bulk.attempts
+            unseen = dict.fromkeys(a.fid for a in bulk.attempts if a.fid not in self.told[bulk.worker])
+            assert bulk.new_functions == list(unseen)
+            self.told[bulk.worker].update(unseen)
+            self.unacknowledged[bulk.worker] += 1
+            for attempt in bulk.attempts:
+                self.take(bulk.worker, attempt)
+                out.setdefault(attempt.task, set()).add(attempt.aid)
+        for place, aids in out.items():
+            first = self.waiting[place][: len(aids)]
+            assert {attempt.aid for attempt in first} == aids, "first in, first out"
+            del self.waiting[place][: len(aids)]
+        self.check_priorities(out)
+        self.check_room(receiving)
+
+    def take(self, worker: int, attempt: Attempt[tuple[int, int]]) -> None:
+        members, prefetch = self.pools[attempt.task[0]]
+        assert members is None or worker in members, "given to a worker outside its pool"
+        assert attempt.aid not in self.never
+        assert attempt.worker == worker
+        held = self.held[worker]
+        if prefetch is not None:
+            assert len(held) < self.slots[worker] + prefetch, "more ahead than the pool's prefetch"
+        held.append(attempt)
+
+    def check_priorities(self, out: dict[tuple[int, int], set[int]]) -> None:
+        for pool, priority in out:
+            more_urgent = [p for (other, p), queue in self.waiting.items() if other == pool and queue and p < priority]
+            assert not more_urgent, "something more urgent waits in the same pool"
+
+    def check_room(self, receiving: set[int]) -> None:
+        free = {w for w in receiving if len(self.held[w]) < self.slots[w]}
+        for (pool, _), queue in self.waiting.items():
+            members = self.pools[pool][0]
+            idle = free if members is None else free & members
+            assert not queue or not idle, f"workers {idle} have free slots, and attempts wait for them"
+
+    @invariant()
+    def agrees(self) -> None:
+        self.farm.sanity_check()
+        assert self.farm.waiting - len(self.farm._revoked) == sum(map(len, self.waiting.values()))
+        assert self.farm.outstanding == sum(map(len, self.held.values()))
+
+    def teardown(self) -> None:
+        """Whatever happened, with everybody there all that is left is done."""
+        for worker in range(1, 5):
+            self.join(worker, 1)
+        while any(self.waiting.values()) or any(self.held.values()):
+            self.plan()
+            self.agrees()
+            assert any(self.held.values()), "attempts wait, and nobody has any"
+            for worker, held in self.held.items():
+                acknowledged = self.unacknowledged.pop(worker, 0)
+                self.farm.on_results(worker, [(attempt.aid, 0.01) for attempt in held], acknowledged)
+                self.never.update(attempt.aid for attempt in held)
+                held.clear()
+        assert self.farm.plan() == []
+
+
+TestAnyPools = AnyPools.TestCase
+TestAnyPools.settings = settings(max_examples=60, stateful_step_count=40)

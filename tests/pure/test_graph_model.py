@@ -133,7 +133,8 @@ def _play(
     ended_early: dict[int, type[BaseException]] = {}
     tries: Counter[str] = Counter()
     while kernel.tasks:
-        assert kernel.driver.failure is None
+        if kernel.driver.failure is not None:
+            raise kernel.driver.failure
         if chance.randrange(10) < violence:
             number = chance.randrange(len(futures))
             by_force = chance.randrange(2)
