@@ -8,7 +8,7 @@ reads the journals of all runs before it and computes only what is in none of th
     mpiexec -n 3 python -m mpiflow examples/checkpointed_sweep.py     # press Ctrl-C, or kill -9 it
     mpiexec -n 3 python -m mpiflow examples/checkpointed_sweep.py     # goes on
 
-Prints each exponent as it comes, and at the end how many were taken from the journal. Exits with 1 if an exponent is not
+Prints each exponent as it comes, and at the end how many were taken from the journal. Exits with 1 if one is not
 what it is known to be. To start from nothing, remove `runinfo`, or give other `--steps`: a call with other arguments,
 like a changed function, is another call.
 """

@@ -292,8 +292,6 @@ class Farm(Generic[T]):
         bulks: dict[int, Bulk[T]] = {}
         for number, pool in list(self._stocked.items()):
             for priority, queue in list(pool.queues.items()):
-                if self._revoked:
-                    queue = self._wanted(number, priority, queue)
                 if len(queue) == 1 and pool.free and not bulks:
                     self._give_one(pool, queue, bulks)
                 else:
@@ -310,15 +308,6 @@ class Farm(Generic[T]):
             self._queue(known)
         return planned
 
-    def _wanted(self, pool: int, priority: int, queue: deque[Attempt[T]]) -> deque[Attempt[T]]:
-        """A queue without what has been revoked."""
-        revoked = self._revoked
-        wanted = deque(attempt for attempt in queue if attempt.aid not in revoked)
-        if len(wanted) < len(queue):
-            revoked -= {attempt.aid for attempt in queue}
-            self._set_queue(pool, priority, wanted)
-        return wanted
-
     def _set_queue(self, number: int, priority: int, queue: deque[Attempt[T]]) -> None:
         """Put a queue into the place of one; an empty one is kept for priority 0 only, which comes again."""
         pool = self._pools[number]
@@ -334,6 +323,11 @@ class Farm(Generic[T]):
         number, known = pool.free.popitem(last=False)
         bulk = bulks[number] = Bulk(number, [], [])
         self._give(pool, queue, known, bulk, 1, slots_only=True)
+        # back into a queue at once: another priority may have something for it in this same plan
+        if len(known.held) < known.slots:
+            pool.free[number] = known
+        elif pool.has_credit(known):
+            pool.roomy[number] = known
 
     def _fill(
         self,
@@ -380,8 +374,15 @@ class Farm(Generic[T]):
         """Move up to `share` attempts from the queue into one worker's bulk, while its credit lasts."""
         held, seconds_of, functions = known.held, self._seconds, known.functions
         size = sum([attempt.size for attempt in bulk.attempts]) if bulk.attempts else 0
+        revoked = self._revoked
         for _ in range(min(share, MOST_TASKS - len(bulk.attempts))):
+            if not ready:
+                break
             attempt = ready[0]
+            if revoked and attempt.aid in revoked:
+                ready.popleft()
+                revoked.discard(attempt.aid)
+                continue
             seconds = seconds_of.get(attempt.fid, UNKNOWN)
             size += attempt.size
             if size > MOST_BYTES and bulk.attempts:
