@@ -60,6 +60,7 @@ TICK_EVERY = 32
 
 #: The keyword arguments of all calls that have none: a dict of its own for each would be 64 bytes. Never written to.
 _NONE: dict[str, Any] = {}
+_SIMPLE = frozenset({bool, bytes, complex, float, int, str, type(None)})
 # Looked up once: an enum's attribute costs 50 ns, several times a task.
 _exec_done, _failed, _dep_fail = States.exec_done, States.failed, States.dep_fail
 _launched, _pending, _memo_done = States.launched, States.pending, States.memo_done
@@ -97,6 +98,7 @@ class DataFlowKernel:
         # With garbage_collect=False, all others.
         self._ended: dict[int, Task] | None = None if self.config.garbage_collect else {}
         self.task_count = 0
+        self._most_pending = self.config.max_pending
         self.ended_counts: dict[States, int] = dict.fromkeys(sorted(FINAL_STATES), 0)
         self.supersteps = 0
         self.cleanup_called = False
@@ -178,23 +180,15 @@ class DataFlowKernel:
             raise NoDataFlowKernelError("Cannot submit to a DFK that has been cleaned up")
         if app.executors != "all":
             self.places.check_app(app)
-        if self.config.max_pending is not None and INHIBIT not in kwargs:  # a staged task waits for those that stage
-            self._wait_for_room(self.config.max_pending)
+        if self._most_pending is not None and INHIBIT not in kwargs:  # a staged task waits for those that stage
+            self._wait_for_room(self._most_pending)
         task = Task(next(self._ids), app, args, kwargs or _NONE)
         task.dfk = self
         future = task.future = AppFuture(task)
-        if kwargs and not RESERVED.isdisjoint(kwargs):
-            take_note(task, self._auto_name)
-        try:
-            if needs_staging(args, task.kwargs):
-                self._stage(task)
-            if is_plain(self.dependency_resolver):
-                depends = futures_in(task.args, task.kwargs)
-            else:
-                depends = gathered(task.args, task.kwargs, self.dependency_resolver.traverse_to_gather)
-        except BaseException as error:
-            self._refuse(task, error)
-            raise
+        depends: tuple[Future[Any], ...] = ()
+        # Numbers and texts hold neither files nor futures; to look into each costs more than this one look at all.
+        if kwargs or not _SIMPLE.issuperset(map(type, args)) or not is_plain(self.dependency_resolver):
+            depends = self._examine(task)
         self.unended[task.id] = task
         if self.cleanup_called and self.unended.pop(task.id, None) is not None:  # by another thread, just now
             raise NoDataFlowKernelError("Cannot submit to a DFK that has been cleaned up")
@@ -208,6 +202,20 @@ class DataFlowKernel:
         else:
             self._make_ready(task)
         return future
+
+    def _examine(self, task: Task) -> tuple[Future[Any], ...]:
+        """Act on the arguments of a call that mean something; the futures among them."""
+        if not RESERVED.isdisjoint(task.kwargs):
+            take_note(task, self._auto_name)
+        try:
+            if needs_staging(task.args, task.kwargs):
+                self._stage(task)
+            if is_plain(self.dependency_resolver):
+                return futures_in(task.args, task.kwargs)
+            return gathered(task.args, task.kwargs, self.dependency_resolver.traverse_to_gather)
+        except BaseException as error:
+            self._refuse(task, error)
+            raise
 
     #: Parsl's monitoring is not here.
     monitoring = None
@@ -327,13 +335,13 @@ class DataFlowKernel:
 
     def _commit(self, ended: list[Task]) -> None:
         """Enter what has ended in the books, before any future shows it."""
-        counts, now, tells = self.ended_counts, time.time(), self.task_log.tells
+        counts, load, now, tells = self.ended_counts, self.places.load, time.time(), self.task_log.tells
         remembered = not self._recall.own
         for task in ended:
             task.returned = now
             counts[task.state] += 1
             if task.tries:
-                self.places.load[task.executor] -= 1
+                load[task.executor] -= 1
             if task.hashsum is not None:
                 remembered = True
             if tells:
