@@ -498,6 +498,16 @@ def test_dropping_the_one_that_runs_kills_it_and_spares_those_behind(pool: Pool)
     assert not alive(pid)
 
 
+def test_one_that_is_dropped_behind_the_running_one_does_not_hold_up_those_after_it(pool: Pool) -> None:
+    pool.all(*[pool.add(divmod, 7, 2) for _ in range(100)])  # tiny ones: a runner is given several ahead
+    sleep = sleeper()
+    first, dropped, last = pool.add(sleep, 0.2), pool.add(sleep, 1000), pool.add(divmod, 7, 2)
+    assert pool.until(lambda: len(pool.pool._runners[0].tasks) >= 2), "the runner has both"
+    pool.pool.drop({dropped})
+    assert pool.all(first, last)[1] == (3, 1)
+    assert dropped not in pool.ended
+
+
 def test_a_runner_that_is_being_started_can_be_dropped(pool: Pool) -> None:
     runs = pool.add(sleeper(), 1000)
     pool.pool.step(0.0)  # asked for; its process id is not known yet
