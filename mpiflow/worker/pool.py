@@ -158,6 +158,8 @@ class RunnerPool:
         self._settings: dict[str, object] = {}
         self._bindings: list[Binding] = [(None, {})]
         self._asked: list[Binding] | None = None
+        #: Whether a runner may have a task that nobody wants any more.
+        self._unwanted = False
         self._functions: dict[int, bytes] = {}
         self._queue: deque[Task] = deque()
         self._runners: list[Runner] = []
@@ -225,6 +227,7 @@ class RunnerPool:
             for task in runner.tasks:
                 if task.aid in aids:
                     task.aid = 0  # no attempt has this number: its result counts for nothing
+                    self._unwanted = True
 
     # --- the work -----------------------------------------------------------------------------------------
 
@@ -239,6 +242,8 @@ class RunnerPool:
             elif (runner := self._by_fd.get(fd)) is not None:
                 self._read(runner, fd)
         self._end_overdue()
+        if self._unwanted:
+            self._end_unwanted()
         if ready:
             self._feed()
         return bool(ready)
@@ -451,6 +456,18 @@ class RunnerPool:
             if runner.deadline and now >= runner.deadline and runner.pid:
                 runner.overtime = runner.tasks[0]
                 runner.deadline = 0.0
+                self._kill(runner)
+
+    def _end_unwanted(self) -> None:
+        """Kill runners in which the turn of a task has come that was dropped while it waited there."""
+        self._unwanted = False
+        for runner in self._runners:
+            if runner.dropped or all(task.aid for task in runner.tasks):
+                continue
+            if runner.tasks[0].aid:
+                self._unwanted = True  # its turn is yet to come
+            else:
+                runner.dropped = True
                 self._kill(runner)
 
     def _kill(self, runner: Runner) -> None:
