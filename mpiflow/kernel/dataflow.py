@@ -26,21 +26,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from mpiflow.config import Config
-from mpiflow.errors import DependencyError, MpiflowError, NoDataFlowKernelError, TaskKilled, TasksAbandoned
+from mpiflow.errors import MpiflowError, NoDataFlowKernelError, TaskKilled, TasksAbandoned
 from mpiflow.executors.base import BulkExecutor, Completion, Submission
 from mpiflow.executors.options import options
 from mpiflow.kernel.app import App
-from mpiflow.kernel.dependencies import UnwrappingFailed, futures_in, gathered, unwrapped, with_values
+from mpiflow.kernel.arguments import Arguments
 from mpiflow.kernel.dependency_resolvers import SHALLOW_DEPENDENCY_RESOLVER, is_plain
 from mpiflow.kernel.driver import Driver
-from mpiflow.kernel.futures import INTERNAL, AppFuture
+from mpiflow.kernel.futures import AppFuture
 from mpiflow.kernel.places import Places
 from mpiflow.kernel.recall import Recall, default_memoizer
-from mpiflow.kernel.reserved import RESERVED, auto_log_name, take_note
+from mpiflow.kernel.reserved import auto_log_name
 from mpiflow.kernel.resolve import Resolver
-from mpiflow.kernel.staging import INHIBIT, DataManager, needs_staging
+from mpiflow.kernel.staging import INHIBIT, DataManager
 from mpiflow.kernel.task import FINAL_STATES, States, Task, TaskRecord
-from mpiflow.kernel.task_directory import TaskDirectories
 from mpiflow.kernel.task_log import TaskLog
 from mpiflow.monitor.progress import Counts, Progress
 from mpiflow.monitor.rundir import RunDirectory
@@ -103,10 +102,9 @@ class DataFlowKernel:
         self.supersteps = 0
         self.cleanup_called = False
         self._ids = count()
+        self._latest = -1  # number of the latest call; some calls are refused, and count for nothing
         self._ready: deque[Task] = deque()
         self._to_announce: list[Task] = []
-        # Tries that could not be handed to any executor.
-        self._unsendable: list[Completion] = []
         # What threads inside a superstep() hold back, by thread. A dict, which is nearly always empty: a
         # thread-local would cost every call half a microsecond.
         self._blocks: dict[int, list[Task]] = {}
@@ -135,10 +133,9 @@ class DataFlowKernel:
         """Start what may refuse to."""
         self.memoizer: Memoizer = self.config.memoizer or default_memoizer()
         self.memoizer.start(run_dir=self.run_dir, config_run_dir=os.path.abspath(self.config.run_dir))
-        task_dir = self.config.task_dir
-        self._directories = None if task_dir == "shared" else TaskDirectories(task_dir, self.run_dir)
         self._recall = Recall(self.memoizer, self._resolver, options.checkpoint_all)
         self._recall.say()
+        self._arguments = Arguments(self, self._resolver, self._recall)
         self.places.add([*self.config.places(), self.places.internal])
         # Those that have been given a task: looking at one costs an empty superstep a tenth of its time.
         self._in_use: list[BulkExecutor] = []
@@ -183,12 +180,13 @@ class DataFlowKernel:
         if self._most_pending is not None and INHIBIT not in kwargs:  # a staged task waits for those that stage
             self._wait_for_room(self._most_pending)
         task = Task(next(self._ids), app, args, kwargs or _NONE)
+        self._latest = task.id
         task.dfk = self
         future = task.future = AppFuture(task)
         depends: tuple[Future[Any], ...] = ()
         # Numbers and texts hold neither files nor futures; to look into each costs more than this one look at all.
         if kwargs or not _SIMPLE.issuperset(map(type, args)) or not is_plain(self.dependency_resolver):
-            depends = self._examine(task)
+            depends = self._arguments.examine(task)
         self.unended[task.id] = task
         if self.cleanup_called and self.unended.pop(task.id, None) is not None:  # by another thread, just now
             raise NoDataFlowKernelError("Cannot submit to a DFK that has been cleaned up")
@@ -202,20 +200,6 @@ class DataFlowKernel:
         else:
             self._make_ready(task)
         return future
-
-    def _examine(self, task: Task) -> tuple[Future[Any], ...]:
-        """Act on the arguments of a call that mean something; the futures among them."""
-        if not RESERVED.isdisjoint(task.kwargs):
-            take_note(task, self._auto_name)
-        try:
-            if needs_staging(task.args, task.kwargs):
-                self._stage(task)
-            if is_plain(self.dependency_resolver):
-                return futures_in(task.args, task.kwargs)
-            return gathered(task.args, task.kwargs, self.dependency_resolver.traverse_to_gather)
-        except BaseException as error:
-            self._refuse(task, error)
-            raise
 
     #: Parsl's monitoring is not here.
     monitoring = None
@@ -252,8 +236,7 @@ class DataFlowKernel:
         """A task under Parsl's keys; once it has been launched, with values in the place of futures."""
         if task.state is _pending or not task.depends or task.state is _dep_fail or task.app.join:
             return task.as_record()
-        args, kwargs = self._arguments(task)
-        return task.as_record(args, kwargs)
+        return task.as_record(*self._arguments.values(task))
 
     def _wait_for_room(self, most: int) -> None:
         """Wait until fewer than so many tasks have not ended.
@@ -266,23 +249,11 @@ class DataFlowKernel:
             self._send_block()
             self.driver.wait_until(lambda: len(self.unended) < most)
 
-    def _stage(self, task: Task) -> None:
-        """Have the files of a task staged, on an executor that is chosen for it now."""
-        label = self.places.choose(task)
-        # Providers start tasks that wait for this one: they have to find it in the books.
-        self.unended[task.id] = task
-        self.data_manager.stage(task, label, self.places.bulk[label])
-
-    def _refuse(self, task: Task, error: BaseException) -> None:
+    def refuse(self, task: Task, error: BaseException) -> None:
         """A call raises: what already waits for its task fails with it, instead of waiting for ever."""
         if task.id in self.unended:
             self.task_count += 1
             self.driver.exclusively(lambda: self._end_early(task, error, by_force=False))
-
-    def _auto_name(self, record: TaskRecord, stream: str) -> Any:
-        if self.config.std_autopath is not None:
-            return self.config.std_autopath(record, stream)
-        return self.default_std_autopath(record, stream)
 
     def default_std_autopath(self, taskrecord: TaskRecord, kw: str) -> str:
         """Where `AUTO_LOGNAME` writes when the Config does not say; Parsl's name."""
@@ -326,9 +297,9 @@ class DataFlowKernel:
 
     def _collect(self) -> list[Completion]:
         """What every executor has finished."""
-        if len(self._in_use) == 1 and not self._unsendable:
+        if len(self._in_use) == 1 and not self._arguments.failed:
             return self._in_use[0].collect()
-        completions, self._unsendable = self._unsendable, []
+        completions = self._arguments.take_failed()
         for executor in self._in_use:
             completions += executor.collect()
         return completions
@@ -356,9 +327,8 @@ class DataFlowKernel:
         """Hand all that is ready to its executors, to each as one bulk; returns how many tasks."""
         ready, now, tells = self._ready, time.time(), self.task_log.tells
         only = self.places.labels[0] if len(self.places.labels) == 1 else ""
-        plain = is_plain(self.dependency_resolver)
-        special = self._recall.everything or not self._recall.own or self._directories is not None
-        if not plain:
+        special = self._arguments.special
+        if special:
             self._announce()  # a resolver of the user's looks at the futures themselves
         load = self.places.load
         bulks: dict[str, list[Submission]] = {}
@@ -368,8 +338,8 @@ class DataFlowKernel:
             if task.state in FINAL_STATES:
                 continue  # cancelled while it was ready
             args, kwargs = task.args, task.kwargs
-            if task.depends or not plain or task.app.cache or special:
-                prepared = self._prepared(task)
+            if task.depends or task.app.cache or special:
+                prepared = self._arguments.prepare(task)
                 if prepared is None:
                     continue
                 args, kwargs = prepared
@@ -395,42 +365,6 @@ class DataFlowKernel:
                 self._in_use.append(executor)
             executor.submit_bulk(bulk)
         return sent
-
-    def _prepared(self, task: Task) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """The arguments of a task with values in the place of futures; None where it has ended or waits instead."""
-        try:
-            arguments = self._arguments(task)
-        except UnwrappingFailed as failed:
-            task.error = DependencyError([(failed.error, failed.argument)], task.id)
-            task.state = _dep_fail
-            self._resolver.ended(task)
-            return None
-        try:
-            asked = task.app.cache or self._recall.everything or not self._recall.own
-            remembered = asked and task.app.executors != [INTERNAL]
-            if remembered and self._recall.answers(task, *arguments):
-                return None
-            if self._directories is not None:
-                return self._in_directory(task, *arguments)
-            return arguments
-        except Exception as error:  # an argument that no memoizer can know again: a failed try, as in Parsl
-            self._unsendable.append((task, None, error))
-            return None
-
-    def _in_directory(
-        self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of a task that is to run in a directory of its own."""
-        assert self._directories is not None
-        task.executor = task.executor or self.places.choose(task)
-        if self.places.bulk[task.executor].in_processes:
-            args = self._directories.prepare(task, args)
-        return args, kwargs
-
-    def _arguments(self, task: Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if is_plain(self.dependency_resolver):
-            return with_values(task.args, task.kwargs, self) if task.depends else (task.args, task.kwargs)
-        return unwrapped(task.args, task.kwargs, self.dependency_resolver.traverse_to_unwrap)
 
     def _announce(self) -> None:
         """Fulfil the futures of what has ended, and defer those with callbacks."""
@@ -548,7 +482,7 @@ class DataFlowKernel:
         thread = threading.get_ident()
         if thread in self._blocks:
             raise MpiflowError("a superstep() inside a superstep(): the outer one could never send its calls")
-        first = self.task_count
+        first = self._latest + 1
         self._blocks[thread] = []
         try:
             yield
