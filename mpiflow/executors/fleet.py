@@ -6,6 +6,7 @@ several may be there at once, so each result is put into the inbox of the execut
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 import time
@@ -85,6 +86,7 @@ class Fleet:
         #: Tasks a worker runs at once when nobody says.
         self.default_runners = 1
         self._settings = settings
+        self._variables = dict(os.environ)
         self._printed = printed
         self._farm: Farm[Task] = Farm()
         self._lock = threading.Lock()
@@ -134,6 +136,13 @@ class Fleet:
                 raise FarmLost(f"rank {missing[0]} and {len(missing) - 1} others have not reported in {seconds:g} s")
             self.pump()
             self.comm.wait(0.001)
+
+    def surroundings(self) -> dict[str, object]:
+        """This process's directory, and what the script has changed in its environment, as settings for tasks."""
+        now = os.environ
+        changed: dict[str, str | None] = {name: now[name] for name in now if self._variables.get(name) != now[name]}
+        changed.update((name, None) for name in self._variables if name not in now)
+        return {"directory": os.getcwd(), "variables": changed}
 
     def pool(self, workers: Sequence[int], prefetch: int | None) -> int:
         """Number of the farm's pool with these workers."""

@@ -146,6 +146,8 @@ class MPIExecutor(BulkExecutor):
         self._pool = 0
 
     in_processes = True
+    #: Whether tasks are told the place of their runner (``PARSL_WORKER_RANK``) though it is bound to nothing.
+    numbers_workers = False
 
     def __repr__(self) -> str:
         return f"MPIExecutor({', '.join(f'{field}={getattr(self, field)!r}' for field in _FIELDS)})"
@@ -172,8 +174,10 @@ class MPIExecutor(BulkExecutor):
             isolation = "runner"  # a lone process has no rank beside the script's own
         self._kind = _KINDS[isolation]
         runners = self.runners_per_rank or options.runners_per_rank or fleet.default_runners
-        binding = {"affinity": self.cpu_affinity, "accelerators": self.available_accelerators}
-        fleet.configure(1 if isolation == "rank" else runners, self._workers, {**binding, "as_parsl": options.as_parsl})
+        settings = fleet.surroundings()
+        settings["affinity"], settings["accelerators"] = self.cpu_affinity, self.available_accelerators
+        settings["numbered"], settings["as_parsl"] = self.numbers_workers, options.as_parsl
+        fleet.configure(1 if isolation == "rank" else runners, self._workers, settings)
         self._pool = fleet.pool(self._workers, self.prefetch)
         self._fleet = fleet
 
@@ -322,10 +326,9 @@ class MPIExecutor(BulkExecutor):
         code, pid, peak = pickle.loads(payload)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         where = self.fleet.where(worker)
-        return WorkerLost(
-            f"{task.words}: the process that ran it (pid {pid}, {where}) {how}; its peak memory was "
-            f"{peak / 1024:.0f} MiB"
-        )
+        words = f"{task.words}: the process that ran it (pid {pid}, {where}) {how}; its peak memory was "
+        host = str(self.fleet.hosts.get(worker, {}).get("host", ""))
+        return WorkerLost(words + f"{peak / 1024:.0f} MiB", worker, host)
 
     # --- back at the user's wish --------------------------------------------------------------------------
 

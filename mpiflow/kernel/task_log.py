@@ -61,9 +61,6 @@ class TaskLog:
         name = task.app.name
         self._say("Task %d submitted for App %s, %s", task.id, name, waiting, task=task.id, app_name=name)
         self._say("Task %d has state pending", task.id, task=task.id, task_state="pending", **{"try": 0})
-        for name, key in (("Standard out", "stdout"), ("Standard error", "stderr")):
-            if key in task.kwargs:
-                self._say("%s for task %d %s", name, task.id, _stream(task.kwargs[key]), task=task.id)
 
     def changed(self, task: Task, before: States) -> None:
         """A task has gone from one state to another."""
@@ -78,6 +75,9 @@ class TaskLog:
         if numbered:
             fields["executor_task"] = self._given[executor] = self._given.get(executor, 0) + 1
         self._say("Task %d try %d launched on executor %s", task.id, task.tries - 1, executor, **fields)
+        for name, key in (("Standard out", "stdout"), ("Standard error", "stderr")):
+            if key in task.kwargs:
+                self._say("%s for task %d %s", name, task.id, _stream(task.kwargs[key]), task=task.id)
 
     def _say(self, words: str, *values: object, **fields: object) -> None:
         named = {f"mpiflow.{name}": value for name, value in fields.items()}

@@ -42,6 +42,8 @@ class HighThroughputExecutor(RepresentationMixin, Farm):
     4
     """
 
+    numbers_workers = True
+
     def __init__(
         self,
         label: str = "HighThroughputExecutor",

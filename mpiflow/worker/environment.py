@@ -42,6 +42,24 @@ def forget_launcher() -> None:
         del os.environ[name]
 
 
+def enter(directory: str) -> None:
+    """Go to the directory that the script was in when it loaded its Config; stay where that is not on this node."""
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        words = f"mpiflow: tasks on {os.uname().nodename} run in {os.getcwd()}, for {directory} cannot be entered there"
+        print(f"{words}: {error.strerror}", file=sys.stderr, flush=True)
+
+
+def set_variables(variables: dict[str, str | None]) -> None:
+    """Change this process's environment; None removes a variable."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        elif os.environ.get(name) != value:
+            os.environ[name] = value
+
+
 def thread_counts(cores: int) -> dict[str, str]:
     """Thread counts for a runner with so many cores; what the user has set stays."""
     return {name: str(max(1, cores)) for name in THREAD_COUNTS if name not in os.environ}
@@ -140,10 +158,7 @@ class Surroundings:
     """
 
     def __init__(self) -> None:
-        self._directory = os.getcwd()
-        self._environment = dict(os.environ)
-        self._moved = False
-        self._changed = False
+        self.remember()
         os.chdir = self._marking(os.chdir, "_moved")
         os.fchdir = self._marking(os.fchdir, "_moved")
         # os.environ itself calls these two, by these names
@@ -162,6 +177,13 @@ class Surroundings:
             return before
 
         signal.signal = noted  # type: ignore[assignment]
+
+    def remember(self) -> None:
+        """What is now is what tasks find from now on."""
+        self._directory = os.getcwd()
+        self._environment = dict(os.environ)
+        self._moved = False
+        self._changed = False
 
     def _marking(self, call: Callable[..., Any], mark: str) -> Callable[..., Any]:
         def marked(*args: Any, **kwargs: Any) -> Any:

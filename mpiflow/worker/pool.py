@@ -157,7 +157,7 @@ class RunnerPool:
         self._size = 1
         self._settings: dict[str, object] = {}
         self._bindings: list[Binding] = [(None, {})]
-        self._asked: list[Binding] | None = None
+        self._asked: object = None  # what runners were started with, where it differs between kernels
         #: Whether a runner may have a task that nobody wants any more.
         self._unwanted = False
         self._functions: dict[int, bytes] = {}
@@ -184,10 +184,11 @@ class RunnerPool:
         bindings : list of Binding, optional
             For each place, its processors and variables.
         """
-        if bindings != self._asked:
+        asked = bindings, settings["directory"], settings.get("variables")
+        if asked != self._asked:
             self._retire()
         self._size = size
-        self._asked = bindings
+        self._asked = asked
         self._bindings = bindings or [(None, {})] * size
         self._settings = settings
 

@@ -159,9 +159,9 @@ def start(
     variables, path = settings["environment"], settings["path"]
     assert isinstance(variables, dict)
     assert isinstance(path, list)
-    os.environ.update(variables)
+    environment.set_variables(variables)
     sys.path[:1] = path  # the first was where the command was given, as always with `python -m`
-    os.chdir(str(settings["directory"]))
+    environment.enter(str(settings["directory"]))
     cpus = settings.get("cpus")
     if isinstance(cpus, list):
         linux.bind(cpus)

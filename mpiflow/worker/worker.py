@@ -20,7 +20,7 @@ from collections import deque
 from mpiflow import linux
 from mpiflow.comm import wire
 from mpiflow.comm.wire import HEADER, records
-from mpiflow.worker.environment import StandardStreams, Surroundings, thread_counts
+from mpiflow.worker.environment import StandardStreams, Surroundings, enter, set_variables, thread_counts
 from mpiflow.worker.pool import RunnerPool, Task
 from mpiflow.worker.tasks import Functions, run_task
 
@@ -70,8 +70,9 @@ class Worker:
         self._in_rank: deque[Task] = deque()
         self._results: list[bytes | memoryview] = []
         self._attachments: list[Buffer] = []
-        # Of tasks that run in this process; made with the first of them.
+        # Of tasks that run in this process; the streams are made with the first of them.
         self._surroundings: Surroundings | None = None
+        self._own = dict(os.environ)
         self._streams: StandardStreams | None = None
 
     def receive(self, head: bytearray, attachments: list[Segment]) -> None:
@@ -108,23 +109,33 @@ class Worker:
     def _configure(self, settings: dict[str, object]) -> None:
         size = settings["runners"]
         assert isinstance(size, int)
-        counts = thread_counts(self._cores // size)
+        changed = settings.get("variables", {})  # by the script; None: removed
+        assert isinstance(changed, dict)
+        variables: dict[str, str | None] = {**thread_counts(self._cores // size), **changed}
         bindings = self._bindings(size, settings)
-        self.pool.configure(size, dict(settings, environment=counts), bindings)
+        self.pool.configure(size, dict(settings, environment=variables), bindings)
         if settings["in_rank"]:
             path = settings["path"]
             assert isinstance(path, list)
             sys.path[:1] = path  # the first was where the command was given, as always with `python -m`
-            os.environ.update(counts)
+            self._settle(variables, str(settings["directory"]))
             if settings.get("as_parsl"):
                 import mpiflow.parsl
 
                 mpiflow.parsl.install()
 
+    def _settle(self, variables: dict[str, str | None], directory: str) -> None:
+        """Give this process the environment and the directory in which tasks are to find themselves."""
+        if self._surroundings is None:
+            self._surroundings = Surroundings()
+        set_variables({**dict.fromkeys(os.environ.keys() - self._own.keys()), **self._own, **variables})
+        enter(directory)
+        self._surroundings.remember()
+
     def _bindings(self, size: int, settings: dict[str, object]) -> list[Binding] | None:
         """What each runner is bound to; None where nobody has asked, which is nearly always."""
         affinity, accelerators = settings.get("affinity", "none"), settings.get("accelerators", ())
-        if affinity == "none" and not accelerators:
+        if affinity == "none" and not accelerators and not settings.get("numbered"):
             return None
         from mpiflow.worker.binding import Place, own_processors, processors, variables
 
