@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,7 @@ def test_zip_archives_and_streams(jobs: Jobs, executor: str) -> None:
         assert archive.read("in/out") == b"hello\n"
 
 
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="there is no rsync on this machine")
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_by_rsync(jobs: Jobs, executor: str) -> None:
     """A real rsync on both ends, and in the place of ssh something that runs its command here."""

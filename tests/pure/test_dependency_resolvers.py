@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import subprocess
+import sys
+import textwrap
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
-from functools import singledispatch
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,6 @@ from mpiflow.kernel.dependency_resolvers import (
     DEEP_DEPENDENCY_RESOLVER,
     SHALLOW_DEPENDENCY_RESOLVER,
     DependencyResolver,
-    is_plain,
 )
 
 Make = Callable[..., DataFlowKernel]
@@ -161,38 +161,46 @@ def test_deep_joins_retries_and_lifted_accesses_still_work(make: Make) -> None:
 # --- a user's own -------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Box:
-    content: Any
+def test_types_registered_with_the_shallow_one_are_looked_into() -> None:
+    """In a process of its own: a registration is for good."""
+    script = """
+        from dataclasses import dataclass
+        import mpiflow
+        from mpiflow import SHALLOW_DEPENDENCY_RESOLVER as shallow
 
+        @dataclass
+        class Box:
+            content: object
 
-@pytest.fixture
-def boxes() -> Iterator[None]:
-    """The shallow resolver knows boxes."""
-    gather, unwrap = SHALLOW_DEPENDENCY_RESOLVER.traverse_to_gather, SHALLOW_DEPENDENCY_RESOLVER.traverse_to_unwrap
-    before = dict(gather.registry), dict(unwrap.registry)  # type: ignore[attr-defined]
-    gather.register(Box)(lambda box: [box.content])  # type: ignore[attr-defined]
-    unwrap.register(Box)(lambda box: Box(box.content.result()))  # type: ignore[attr-defined]
-    yield
-    for function, known in zip((gather, unwrap), before, strict=True):
-        function.register(Box)(singledispatch(lambda value: value))  # type: ignore[attr-defined]
-        cells = dict(zip(function.register.__code__.co_freevars, function.register.__closure__, strict=True))  # type: ignore[attr-defined]
-        registry = cells["registry"].cell_contents
-        registry.clear()
-        registry.update(known)
-        function._clear_cache()  # type: ignore[attr-defined]
-    assert is_plain(None)
+        @shallow.traverse_to_gather.register
+        def _(box: Box):
+            return [box.content]
 
+        @shallow.traverse_to_unwrap.register
+        def _(box: Box):
+            return Box(box.content.result())
 
-@pytest.mark.usefixtures("boxes")
-def test_types_registered_with_the_shallow_one_are_looked_into(make: Make) -> None:
-    kernel = make(retries=1)
-    assert not is_plain(kernel.dependency_resolver)
-    assert call(kernel, same, Box(call(kernel, same, 4))).result(LONG) == Box(4)
-    assert call(kernel, same, call(kernel, same, 5)).result(LONG) == 5, "futures themselves as before"
-    error = call(kernel, same, Box(call(kernel, fail))).exception(LONG)
-    assert isinstance(error, DependencyError)
-    assert isinstance(error.__cause__, ValueError)
+        @mpiflow.python_app
+        def same(value):
+            return value
+
+        @mpiflow.python_app
+        def fail():
+            raise ValueError("root")
+
+        config = mpiflow.Config([mpiflow.ThreadPoolExecutor()], retries=1, initialize_logging=False)
+        with mpiflow.load(config):
+            assert same(Box(same(4))).result() == Box(4)
+            assert same(same(5)).result() == 5, "futures themselves as before"
+            error = same(Box(fail())).exception()
+            assert isinstance(error, mpiflow.errors.DependencyError), error
+            assert isinstance(error.__cause__, ValueError)
+            assert same(Box(Box(same(1)))).exception() is not None
+            assert same(3).result() == 3
+    """
+    line = [sys.executable, "-c", textwrap.dedent(script)]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=LONG, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def resolver(gather: Callable[[Any], Any] | None = None, unwrap: Callable[[Any], Any] | None = None) -> Any:

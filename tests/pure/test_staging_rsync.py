@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from operator import length_hint
 from pathlib import Path
 
 import pytest
 
 from mpiflow.data.staging.rsync import CopyIn, CopyOut, RSyncStaging, rsync
+
+needs_rsync = pytest.mark.skipif(shutil.which("rsync") is None, reason="there is no rsync on this machine")
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +24,7 @@ def remote_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return hosts
 
 
+@needs_rsync
 def test_in_and_out(tmp_path: Path, remote_shell: Path) -> None:
     (tmp_path / "a file").write_text("there")
     here, back = tmp_path / "wd" / "copy 1", tmp_path / "back again"
@@ -36,6 +40,7 @@ def test_in_and_out(tmp_path: Path, remote_shell: Path) -> None:
     assert remote_shell.read_text().split() == ["login", "login"]
 
 
+@needs_rsync
 def test_a_name_that_looks_like_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "10:30.txt").write_text("late")
@@ -55,6 +60,7 @@ def test_a_task_that_fails_takes_nothing_away(tmp_path: Path) -> None:
     assert not (tmp_path / "y").exists()
 
 
+@needs_rsync
 def test_no_such_file(tmp_path: Path) -> None:
     words = "host:/no/such/file cannot be copied to .*/x: rsync ended with 23: .*No such file or directory"
     with pytest.raises(RuntimeError, match=f"(?s){words}"):
@@ -62,6 +68,7 @@ def test_no_such_file(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+@needs_rsync
 def test_a_host_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RSYNC_RSH", "false")
     with pytest.raises(RuntimeError, match=r"host:/x cannot be copied to .*: rsync ended with \d+: "):
