@@ -5,8 +5,10 @@ from __future__ import annotations
 import pickle
 import re
 import signal
+import time
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -17,6 +19,7 @@ from mpiflow.errors import (
     AppTimeout,
     ConfigurationError,
     DeserializationError,
+    ExecutorError,
     InvalidResourceSpecification,
     SerializationError,
     WorkerLost,
@@ -39,7 +42,7 @@ _LIST = re.compile(r"list(:\d+(-\d+)?(,\d+(-\d+)?)*)+")
 MEET_WITHIN = 120.0
 _FIELDS = (
     "label", "ranks", "isolation", "runners_per_rank", "prefetch", "storage_access", "working_dir", "cpu_affinity",
-    "available_accelerators",
+    "available_accelerators", "drain_period",
 )  # fmt: skip
 _KINDS = {"runner": wire.TASK, "rank": wire.TASK_RANK, "task": wire.TASK_FORK}
 
@@ -90,6 +93,9 @@ class MPIExecutor(BulkExecutor):
     available_accelerators : int or list of str
         Accelerators of a node, as many as that or by name; each runner gets one, which ``CUDA_VISIBLE_DEVICES``
         and its like name.
+    drain_period : float, optional
+        Seconds from the start after which workers are given nothing more: what runs may end, what waits and
+        comes later fails with ExecutorError. For an allocation that ends before the script does.
     **parsl
         Parameters that Parsl's MPIExecutor has and a farm has no use for; one line names those that were given.
     """
@@ -105,6 +111,7 @@ class MPIExecutor(BulkExecutor):
         working_dir: str | None = None,
         cpu_affinity: str = "none",
         available_accelerators: int | Sequence[str] = (),
+        drain_period: float | None = None,
         **parsl: Any,
     ) -> None:
         super().__init__()
@@ -112,7 +119,7 @@ class MPIExecutor(BulkExecutor):
             from mpiflow.parsl.ignored import MPI, take_ignored
 
             prefetch = parsl.pop("prefetch_capacity", prefetch)
-            take_ignored("MPIExecutor", parsl, {*MPI, "drain_period"})
+            take_ignored("MPIExecutor", parsl, MPI)
         if not isinstance(label, str) or not label:
             raise ConfigurationError(f"MPIExecutor: label is {label!r}; legal is a text")
         if isolation is not None and isolation not in _KINDS:
@@ -131,6 +138,11 @@ class MPIExecutor(BulkExecutor):
         self.prefetch = prefetch
         self.storage_access = storage_access
         self.working_dir = working_dir
+        if drain_period is not None and not (isinstance(drain_period, int | float) and drain_period > 0):
+            words = f"MPIExecutor: drain_period is {drain_period!r}; legal is a number of seconds above 0"
+            raise ConfigurationError(words)
+        self.drain_period = drain_period
+        self._drain_at = inf
         self.cpu_affinity = check_affinity(cpu_affinity)
         self.available_accelerators = accelerators(available_accelerators)
         self._inbox: deque[Answer] = deque()
@@ -180,6 +192,7 @@ class MPIExecutor(BulkExecutor):
         fleet.configure(1 if isolation == "rank" else runners, self._workers, settings)
         self._pool = fleet.pool(self._workers, self.prefetch)
         self._fleet = fleet
+        self._drain_at = inf if self.drain_period is None else time.monotonic() + self.drain_period
 
     @property
     def fleet(self) -> Fleet:
@@ -211,6 +224,9 @@ class MPIExecutor(BulkExecutor):
 
     def submit_bulk(self, tasks: Sequence[Submission]) -> None:
         """Pickle each task on its own and hand all to the farm."""
+        if time.monotonic() >= self._drain_at:
+            self._failed.extend((task, None, self._drained(task)) for task, _, _ in tasks)
+            return
         fleet = self.fleet
         aids, inbox, kind, held, fids = fleet.aids, self._inbox, self._kind, self._held, self._fids
         deliveries: list[Delivery] = []
@@ -293,6 +309,8 @@ class MPIExecutor(BulkExecutor):
         if self._failed:
             ended.extend(self._failed)
             self._failed.clear()
+        if time.monotonic() >= self._drain_at:
+            ended.extend(self._drain())
         if not held:
             return ended  # nothing can have come; a poll costs as much as the rest of an empty superstep
         self.fleet.pump()
@@ -329,6 +347,17 @@ class MPIExecutor(BulkExecutor):
         words = f"{task.words}: the process that ran it (pid {pid}, {where}) {how}; its peak memory was "
         host = str(self.fleet.hosts.get(worker, {}).get("host", ""))
         return WorkerLost(words + f"{peak / 1024:.0f} MiB", worker, host)
+
+    def _drain(self) -> list[Completion]:
+        """Fail what no worker has been given."""
+        waiting = [task for task, delivery in self._held.items() if self.fleet.revoke(delivery)]
+        for task in waiting:
+            del self._held[task]
+        return [(task, None, self._drained(task)) for task in waiting]
+
+    def _drained(self, task: Task) -> ExecutorError:
+        period = f"its drain_period of {self.drain_period:g} s is over"
+        return ExecutorError(f"{task.words}: executor {self.label!r} gives out nothing more: {period}")
 
     # --- back at the user's wish --------------------------------------------------------------------------
 

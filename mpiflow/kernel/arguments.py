@@ -83,8 +83,10 @@ class Arguments:
 
     # --- when it is sent ----------------------------------------------------------------------------------
 
-    def values(self, task: Task) -> Values:
+    def _values(self, task: Task) -> Values:
         """The arguments of a task with values in the place of futures, which have all ended well."""
+        if task.tries:
+            return task.args, task.kwargs
         resolver = self._dfk.dependency_resolver
         if is_plain(resolver):
             return with_values(task.args, task.kwargs, self._dfk) if task.depends else (task.args, task.kwargs)
@@ -93,7 +95,9 @@ class Arguments:
     def prepare(self, task: Task) -> Values | None:
         """What a task is to be sent with; None where it has ended instead, or waits, or its try has failed."""
         try:
-            arguments = self.values(task)
+            arguments = self._values(task)
+            # From here on the task holds values: a further try needs no more, and its record shows them.
+            task.args, task.kwargs = arguments
         except UnwrappingFailed as failed:
             task.error = DependencyError([(failed.error, failed.argument)], task.id)
             task.state = States.dep_fail

@@ -232,12 +232,6 @@ class DataFlowKernel:
         app = App(func, join=join, executors=executors, cache=cache, ignore_for_cache=ignore_for_cache or ())
         return self.call(app, tuple(app_args), dict(app_kwargs or {}))
 
-    def record_of(self, task: Task) -> TaskRecord:
-        """A task under Parsl's keys; once it has been launched, with values in the place of futures."""
-        if task.state is _pending or not task.depends or task.state is _dep_fail or task.app.join:
-            return task.as_record()
-        return task.as_record(*self._arguments.values(task))
-
     def _wait_for_room(self, most: int) -> None:
         """Wait until fewer than so many tasks have not ended.
 
@@ -372,10 +366,11 @@ class DataFlowKernel:
         for task in announced:
             future = task.future
             if task.depends:
-                # A future holds its task, and the task its arguments: without this the last future of a
-                # chain of a million would hold all of them.
-                task.depends = task.args = ()
-                task.kwargs = {name: task.kwargs[name] for name in ("stdout", "stderr") if name in task.kwargs}
+                # A future holds its task: without this the last one of a chain of a million would hold all of them.
+                task.depends = ()
+                if not task.tries:  # it never ran, and its arguments are futures still
+                    task.args = ()
+                    task.kwargs = {name: task.kwargs[name] for name in ("stdout", "stderr") if name in task.kwargs}
             if task.state is _exec_done or task.state is _memo_done:
                 called = future.fulfil(task.value, None)
             else:

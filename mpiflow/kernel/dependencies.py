@@ -24,7 +24,11 @@ def gathered(
     """Futures among the arguments and elements of ``inputs``, by a resolver's word; it raises to the caller."""
     found: list[Future[Any]] = []
     for value in (*args, *kwargs.values(), *kwargs.get("inputs", ())):
-        found.extend(gather(value))
+        for future in gather(value):
+            if not isinstance(future, Future):
+                words = f"dependency_resolver: traverse_to_gather found {in_words(future)}; legal are Futures"
+                raise TypeError(words)
+            found.append(future)
     return tuple(found)
 
 

@@ -265,10 +265,12 @@ class Driver:
         request = _Request(change)
         holding = interrupts.hold()
         self._requests.append(request)
+        self._nudged = True  # the helper thread gives way
         try:
             while not request.done.is_set():
                 if self._lock.acquire(blocking=False):
                     try:
+                        self._nudged = False
                         self._serve()
                     finally:
                         self._lock.release()

@@ -219,7 +219,7 @@ class AppFuture(Future[Any]):
     @property
     def task_record(self) -> TaskRecord:
         """The task under Parsl's keys; a copy."""
-        return self.task.dfk.record_of(self.task)
+        return self.task.as_record()
 
     def task_status(self) -> str:
         """Name of the task's state; may be ahead of `done`."""

@@ -98,7 +98,6 @@ class Recall:
             task.from_memo = False
             return False
         if not future.done():
-            task.args, task.kwargs = args, kwargs  # values: it may have to run after all
             self._resolver.follow(task, future)
             return True
         task.from_memo = True

@@ -180,7 +180,7 @@ class Resolver:
         task.fail_history = [*getattr(task, "fail_history", ()), in_words(error)]
         cost = 1.0
         if self._retry_handler is not None:
-            record = self._dfk.record_of(task)
+            record = task.as_record()
             try:
                 cost = float(self._retry_handler(error, record))
                 self._take_edits(task, record)
@@ -202,8 +202,6 @@ class Resolver:
 
     def _take_edits(self, task: Task, record: TaskRecord) -> None:
         """What a retry handler has changed in the record holds for the next try."""
-        if task.depends:
-            task.depends = ()  # the record has values in the place of futures
         task.args, task.kwargs = tuple(record["args"]), record["kwargs"]
         if record["executor"] != task.executor:
             self._dfk.places.move(task, record["executor"])

@@ -44,6 +44,7 @@ MPI: dict[str, object] = {
     "encrypted": False,
 }
 
+_MPI_LAUNCHERS = ("srun", "aprun", "mpiexec")
 _said: set[str] = set()
 
 
@@ -93,6 +94,9 @@ def take_ignored(of: str, given: Mapping[str, object], known: Container[str]) ->
     TypeError
         In Python's own words, for any other name.
     """
+    launcher = given.get("mpi_launcher", "mpiexec")
+    if launcher not in _MPI_LAUNCHERS:
+        raise ValueError(f"{of}: mpi_launcher is {launcher!r}; legal are {', '.join(map(repr, _MPI_LAUNCHERS))}")
     for name in given:
         if name not in known:
             raise TypeError(f"{of}() got an unexpected keyword argument {name!r}")

@@ -79,7 +79,7 @@ def _numbers(text: str) -> list[int]:
 def variables(
     slot: int, slots: int, place: Place, cpus: Sequence[int] | None, accelerators: Sequence[str]
 ) -> dict[str, str]:
-    """What a runner's tasks find in their environment.
+    """What a runner's tasks find in their environment; numbers count over all runners of the node.
 
     Parameters
     ----------
@@ -93,9 +93,9 @@ def variables(
         Names of all of the node's.
     """
     told = {
-        "PARSL_WORKER_RANK": str(slot),
-        "PARSL_WORKER_COUNT": str(slots),
-        "PARSL_WORKER_POOL_ID": str(place.rank),
+        "PARSL_WORKER_RANK": str(place.index * slots + slot),
+        "PARSL_WORKER_COUNT": str(place.count * slots),
+        "PARSL_WORKER_POOL_ID": str(place.rank - place.index),
         "PARSL_WORKER_BLOCK_ID": "0",
     }
     if cpus is not None:

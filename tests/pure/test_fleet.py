@@ -62,14 +62,18 @@ class Play:
         self.sent()
 
     def submit(self, *names: str, beside: Sequence[Any] = ()) -> list[Delivery]:
+        made = self.deliveries(*names, beside=beside)
+        self.fleet.submit(made)
+        self.check()
+        return made
+
+    def deliveries(self, *names: str, beside: Sequence[Any] = ()) -> list[Delivery]:
         made = []
         for name in names:
             aid = next(self.fleet.aids)
             head = HEADER.pack(aid, aid, self.fid, len(name), 0.0, wire.TASK, len(beside))
             task: Any = name
             made.append(Delivery(aid, self.fid, task, head + name.encode(), list(beside), self.inbox))
-        self.fleet.submit(made)
-        self.check()
         return made
 
     def hear(self, peer: int, *parts: bytes, attachments: Sequence[Segment] = ()) -> None:
@@ -258,3 +262,63 @@ def test_a_worker_that_has_not_reported_is_given_nothing() -> None:
     play.hear(2, record(wire.HELLO, pickle.dumps({"host": "late"})))
     assert play.sent() == [(2, wire.FUNCTION, b"function"), (2, wire.TASK, b"a")]
     play.end()
+
+
+# --- pools, priorities, functions that go ---------------------------------------------------------------------
+
+
+def tasks_sent(play: Play) -> list[tuple[int, bytes]]:
+    """Worker and payload of each task that was sent since the last look."""
+    return [(peer, payload) for peer, kind, payload in play.sent() if kind == wire.TASK]
+
+
+def test_what_waits_in_a_pool_goes_to_its_workers_and_by_priority() -> None:
+    play = Play(peers=3)
+    pool = play.fleet.pool([2], None)
+    first, less, more = (play.deliveries(name) for name in ("first", "less", "more"))
+    play.fleet.submit(first, pool)
+    play.fleet.submit(less, pool, 5)
+    play.fleet.submit(more, pool, -5)
+    play.check()
+    assert tasks_sent(play) == [(2, b"first")]
+    play.hear(2, record(wire.ACK, aid=1), done(first[0]))
+    assert tasks_sent(play) == [(2, b"more")]
+    play.hear(2, record(wire.ACK, aid=1), done(more[0]))
+    assert tasks_sent(play) == [(2, b"less")]
+
+
+def test_a_pool_of_everyone_is_the_one_of_all() -> None:
+    play = Play(peers=3)
+    assert play.fleet.pool([1, 2, 3], None) == 0
+    assert play.fleet.pool([1, 2], None) != 0
+    assert play.fleet.pool([1, 2, 3], 0) != 0
+
+
+@pytest.mark.parametrize("priority", [0, 3])
+def test_what_no_worker_has_can_be_revoked_and_is_never_sent(priority: int) -> None:
+    play = Play(peers=1)
+    (first,) = play.submit("first")
+    (second,) = play.deliveries("second")
+    play.fleet.submit([second], 0, priority)
+    assert not play.fleet.revoke(first)
+    assert play.fleet.revoke(second)
+    play.check()
+    assert tasks_sent(play) == [(1, b"first")]
+    play.hear(1, record(wire.ACK, aid=1), done(first))
+    assert play.sent() == []
+    play.submit("third")
+    assert tasks_sent(play) == [(1, b"third")]
+
+
+def test_a_function_that_goes_is_dropped_by_the_workers_that_have_it_and_no_others() -> None:
+    play = Play(peers=2)
+    (delivery,) = play.submit("task")
+    ((worker, _),) = tasks_sent(play)
+    play.hear(worker, record(wire.ACK, aid=1), done(delivery))
+    play.fleet.forget(play.fid)
+    assert play.sent() == [], "it may come in the midst of anything, and is only noted"
+    play.fid = play.fleet.register("other", b"other")
+    play.submit("next")
+    said = play.sent()
+    assert [(peer, kind) for peer, kind, _ in said if kind == wire.FORGET] == [(worker, wire.FORGET)]
+    assert len(play.fleet._functions) == len(play.fleet._names) == 1
