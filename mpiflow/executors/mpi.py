@@ -49,8 +49,12 @@ _KINDS = {"runner": wire.TASK, "rank": wire.TASK_RANK, "task": wire.TASK_FORK}
 
 def check_affinity(affinity: str) -> str:
     """The same; ConfigurationError for one that is none."""
-    if affinity in AFFINITIES or (isinstance(affinity, str) and _LIST.fullmatch(affinity)):
+    if affinity in AFFINITIES:
         return affinity
+    if isinstance(affinity, str) and _LIST.fullmatch(affinity):
+        ranges = [part.split("-") for part in re.split("[:,]", affinity)[1:]]
+        if all(int(part[0]) <= int(part[-1]) for part in ranges):
+            return affinity
     legal = f"{', '.join(map(repr, AFFINITIES))} and 'list:0-3:4-7'"
     raise ConfigurationError(f"MPIExecutor: cpu_affinity is {affinity!r}; legal are {legal}")
 

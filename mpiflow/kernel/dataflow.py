@@ -62,7 +62,7 @@ _NONE: dict[str, Any] = {}
 _SIMPLE = frozenset({bool, bytes, complex, float, int, str, type(None)})
 # Looked up once: an enum's attribute costs 50 ns, several times a task.
 _exec_done, _failed, _dep_fail = States.exec_done, States.failed, States.dep_fail
-_launched, _pending, _memo_done = States.launched, States.pending, States.memo_done
+_launched, _memo_done = States.launched, States.memo_done
 
 
 class DataFlowKernel:
@@ -310,7 +310,7 @@ class DataFlowKernel:
             if task.hashsum is not None:
                 remembered = True
             if tells:
-                self.task_log.changed(task, _launched if task.tries else _pending)
+                self.task_log.ended(task)
             if task.state is not _exec_done and task.state is not _memo_done:
                 self._rundir.log("%s failed: %s", task.words, in_words(task.error))
         if remembered:
@@ -343,12 +343,12 @@ class DataFlowKernel:
                 label = task.executor = only if anywhere else self.places.choose(task)
             if not task.tries:
                 load[label] += 1
-            task.state = _launched
+            before, task.state = task.state, _launched
             task.tries += 1
             task.launched = now
             if tells:
                 self.task_log.launched(task, label, self.places.bulk[label].in_processes)
-                self.task_log.changed(task, _pending)
+                self.task_log.changed(task, before)
             if label in bulks:
                 bulks[label].append((task, args, kwargs))
             else:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from mpiflow.data.files import File
 from mpiflow.data.futures import DataFuture
+from mpiflow.errors import JoinError
 from mpiflow.kernel.futures import AppFuture
+from mpiflow.kernel.task import States
 
 if TYPE_CHECKING:
-    from mpiflow.kernel.task import States, Task
+    from mpiflow.kernel.task import Task
 
 logger = logging.getLogger("mpiflow.kernel")
 
@@ -68,6 +70,13 @@ class TaskLog:
             "Task %d changing state from %s to %s", task.id, before.name, task.state.name,
             task=task.id, task_state=task.state.name, **{"try": max(0, task.tries - 1)},
         )  # fmt: skip
+
+    def ended(self, task: Task) -> None:
+        """A task is in its final state."""
+        before = States.launched if task.tries else States.pending
+        if task.app.join and (task.state is States.exec_done or isinstance(getattr(task, "error", None), JoinError)):
+            before = States.joining
+        self.changed(task, before)
 
     def launched(self, task: Task, executor: str, numbered: bool) -> None:
         """A try of a task has been handed to an executor; to one that numbers what it is given, or not."""

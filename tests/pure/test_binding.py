@@ -80,11 +80,11 @@ def test_accelerators_by_number_and_by_name(available: Any) -> None:
 
 @pytest.mark.parametrize("available", [-1, True, "gpu0", 1.5, [1.5], None], ids=repr)
 def test_accelerators_that_are_none_are_refused(available: Any) -> None:
-    with pytest.raises(ConfigurationError, match="available_accelerators is .*; legal is a count or a list of names"):
+    with pytest.raises(ConfigurationError, match=r"available_accelerators is .*; legal is a count or a list of names"):
         MPIExecutor(available_accelerators=available)
 
 
 @pytest.mark.parametrize("affinity", ["", "blocks", "list:", "list:a", "list:1-", "list:1;2", "list:3-1", 5, None], ids=repr)
 def test_an_affinity_that_is_none_is_refused(affinity: Any) -> None:
-    with pytest.raises(ConfigurationError, match="MPIExecutor: cpu_affinity is .*; legal are 'none', 'block'"):
+    with pytest.raises(ConfigurationError, match=r"MPIExecutor: cpu_affinity is .*; legal are 'none', 'block'"):
         MPIExecutor(cpu_affinity=affinity)

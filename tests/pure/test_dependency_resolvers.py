@@ -250,7 +250,7 @@ def test_a_resolver_that_gathers_what_is_no_future_is_refused_at_the_call(make: 
 
 @pytest.mark.parametrize("value", ["deep", 5, DependencyResolver], ids=repr)
 def test_what_is_no_resolver_is_refused(value: Any) -> None:
-    with pytest.raises(ConfigurationError, match="dependency_resolver is .*; legal is None or a DependencyResolver"):
+    with pytest.raises(ConfigurationError, match=r"dependency_resolver is .*; legal is None or a DependencyResolver"):
         Config(dependency_resolver=value)
     with pytest.raises(TypeError, match="DependencyResolver: traverse_to_gather is 5; legal is a function"):
         DependencyResolver(5, dependency_resolvers._unwrap)  # type: ignore[arg-type]

@@ -217,7 +217,7 @@ def test_the_label_of_the_internal_one_is_taken(make: Make) -> None:
 
 @pytest.mark.parametrize("value", ["a text", 5, object(), MPIExecutor], ids=repr)
 def test_what_is_no_executor_is_refused(value: Any) -> None:
-    with pytest.raises(ConfigurationError, match="Config: executors is .*; legal is an iterable of Executor"):
+    with pytest.raises(ConfigurationError, match=r"Config: executors is .*; legal is an iterable of Executor"):
         Config(executors=value if isinstance(value, str | int) else [value])
 
 

@@ -151,7 +151,7 @@ def test_tasks_in_threads_go_by_priority() -> None:
 def test_what_is_no_priority_is_refused_at_the_call(priority: object) -> None:
     kernel = make_kernel()
     try:
-        with pytest.raises(TypeError, match="priority is .*; legal is a whole number, lower goes first"):
+        with pytest.raises(TypeError, match=r"priority is .*; legal is a whole number, lower goes first"):
             call(kernel, abs, 1, priority=priority)
         assert not kernel.tasks
     finally:

@@ -164,9 +164,10 @@ def test_records_and_counts_have_parsls_keys() -> None:
         future = call(kernel, add, 1, 2)
         assert future.result(LONG) == 3
         keys = {
-            "id", "try_id", "func_name", "func", "args", "kwargs", "executor", "status", "depends", "fail_count", "fail_cost",
-            "fail_history", "from_memo", "hashsum", "memoize", "join", "joins", "resource_specification", "time_invoked",
-            "time_returned", "try_time_launched", "try_time_returned", "app_fu", "exec_fu", "dfk", "ignore_for_cache",
+            "id", "try_id", "func_name", "func", "args", "kwargs", "executor", "status", "depends", "fail_count",
+            "fail_cost", "fail_history", "from_memo", "hashsum", "memoize", "join", "joins", "resource_specification",
+            "time_invoked", "time_returned", "try_time_launched", "try_time_returned", "app_fu", "exec_fu", "dfk",
+            "ignore_for_cache",
         }  # fmt: skip
         record = future.task_record
         assert keys <= set(record)
