@@ -67,9 +67,9 @@ class Places:
         label = executor.label
         if label in self.bulk:
             raise ConfigurationError(f"executors: two have the label {label!r}")
-        logger.info(
-            "Adding executor %s", label, extra={"executor.label": label, "executor.type": type(given).__name__}
-        )
+        kind = f"{type(given).__module__}.{type(given).__name__}"
+        fields = {"mpiflow.executor.label": label, "mpiflow.executor.type": kind}
+        logger.info("Adding executor %s", label, extra=fields)
         executor.settings = Settings(seed=self._seed, before=self._share)
         executor.run_dir, executor.run_id = self._run_dir, self._run_id
         executor.start()

@@ -35,7 +35,7 @@ class Place:
         self.count = count
 
 
-def processors(slot: int, slots: int, mine: Sequence[int], affinity: str) -> list[int] | None:
+def processors(slot: int, slots: int, mine: Sequence[int], affinity: str, first: int = 0) -> list[int] | None:
     """Processors of one runner; None where it may use all of its worker's.
 
     Parameters
@@ -45,7 +45,9 @@ def processors(slot: int, slots: int, mine: Sequence[int], affinity: str) -> lis
     mine : sequence of int
         The worker's processors.
     affinity : str
-        "none", "block", "block-reverse", "alternating", or "list:0,1:2,3" with those of each place.
+        "none", "block", "block-reverse", "alternating", or "list:0,1:2,3" with those of each place of the node.
+    first : int
+        Place on the node of the worker's first runner.
 
     Examples
     --------
@@ -58,14 +60,14 @@ def processors(slot: int, slots: int, mine: Sequence[int], affinity: str) -> lis
         return None
     if affinity.startswith("list:"):
         sets = affinity.removeprefix("list:").split(":")
-        return _numbers(sets[slot % len(sets)])
+        return _numbers(sets[(first + slot) % len(sets)])
     each = max(1, len(mine) // slots)
     if affinity == "alternating":
         return list(mine[slot % len(mine) :: slots])[:each]
     if affinity == "block-reverse":
         slot = slots - 1 - slot
-    first = slot * each % len(mine)
-    return list(mine[first : first + each])
+    start = slot * each % len(mine)
+    return list(mine[start : start + each])
 
 
 def _numbers(text: str) -> list[int]:

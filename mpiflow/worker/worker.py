@@ -143,7 +143,7 @@ class Worker:
         assert isinstance(accelerators, list | tuple)
         place = Place(*self._place)
         mine = own_processors(place, self._cores)
-        bound = [processors(slot, size, mine, affinity) for slot in range(size)]
+        bound = [processors(slot, size, mine, affinity, place.index * size) for slot in range(size)]
         return [(bound[slot], variables(slot, size, place, bound[slot], accelerators)) for slot in range(size)]
 
     def _drop(self, aids: set[int]) -> None:

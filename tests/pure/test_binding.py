@@ -32,7 +32,9 @@ def test_processors_are_shared_out(affinity: str, expected: list[list[int] | Non
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.sampled_from(["block", "block-reverse", "alternating"]))
-def test_every_runner_has_some_and_none_has_anothers_while_there_are_enough(slots: int, cpus: int, affinity: str) -> None:
+def test_every_runner_has_some_and_none_has_anothers_while_there_are_enough(
+    slots: int, cpus: int, affinity: str
+) -> None:
     mine = list(range(100, 100 + cpus))
     bound = [processors(slot, slots, mine, affinity) or [] for slot in range(slots)]
     assert all(own and set(own) <= set(mine) for own in bound)
@@ -84,7 +86,9 @@ def test_accelerators_that_are_none_are_refused(available: Any) -> None:
         MPIExecutor(available_accelerators=available)
 
 
-@pytest.mark.parametrize("affinity", ["", "blocks", "list:", "list:a", "list:1-", "list:1;2", "list:3-1", 5, None], ids=repr)
+@pytest.mark.parametrize(
+    "affinity", ["", "blocks", "list:", "list:a", "list:1-", "list:1;2", "list:3-1", 5, None], ids=repr
+)
 def test_an_affinity_that_is_none_is_refused(affinity: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"MPIExecutor: cpu_affinity is .*; legal are 'none', 'block'"):
         MPIExecutor(cpu_affinity=affinity)

@@ -6,7 +6,7 @@ import concurrent.futures
 import subprocess
 import sys
 import textwrap
-from collections import OrderedDict, namedtuple
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path

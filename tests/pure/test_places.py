@@ -102,9 +102,12 @@ def test_a_retry_handler_may_move_a_task_and_change_what_it_is_called_with() -> 
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "kind"), [("executor", "nowhere", ValueError), ("args", 5, TypeError), ("executor", None, ValueError)]
+    ("key", "value", "kind"),
+    [("executor", "nowhere", ValueError), ("args", 5, TypeError), ("executor", None, ValueError)],
 )
-def test_a_retry_handler_that_spoils_the_record_ends_its_task_alone(key: str, value: Any, kind: type[Exception]) -> None:
+def test_a_retry_handler_that_spoils_the_record_ends_its_task_alone(
+    key: str, value: Any, kind: type[Exception]
+) -> None:
     def handler(error: BaseException, record: dict[str, Any]) -> float:
         record[key] = value
         return 1
