@@ -71,7 +71,7 @@ def start_rank(arguments: list[str]) -> int:
         meet_front(front)
         code = run_rank0(arguments, comm, zygote, launched, protection)
     else:
-        code = _work(comm, zygote, cores, (comm.rank, workers.index(comm.rank), len(workers)))
+        code = _work(comm, zygote, cores, (workers.index(comm.rank), len(workers)))
     return _leave(comm, code)
 
 
@@ -127,7 +127,7 @@ def _refuse(launched: Launched) -> int:
     return WORLDS_OF_ONE
 
 
-def _work(comm: MPIComm, zygote: Zygote, cores: int, place: tuple[int, int, int]) -> int:
+def _work(comm: MPIComm, zygote: Zygote, cores: int, place: tuple[int, int]) -> int:
     """A worker's life."""
     from mpiflow.errors import FarmLost
     from mpiflow.worker.worker import describe_rank, serve

@@ -78,7 +78,8 @@ class MPIExecutor(BulkExecutor):
         Name of the executor.
     ranks : str, float or list of int, optional
         Which ranks it takes: "1-511,600-"; a share of all, which begins where that of the executor before it
-        in the Config ends; their numbers; or a pattern that host names match. Default: all.
+        in the Config ends; their numbers; or a pattern that host names match. Default: all. Where executors
+        share ranks, the one that is started last says how many runners those have, and what they are bound to.
     isolation : {"runner", "rank", "task"}, optional
         Where a task runs: in a process below the rank that is used again (default); in the rank itself, for
         micro-tasks and for libraries that need MPI there; in a new process for each task.
@@ -196,6 +197,7 @@ class MPIExecutor(BulkExecutor):
         fleet.configure(1 if isolation == "rank" else runners, self._workers, settings)
         self._pool = fleet.pool(self._workers, self.prefetch)
         self._fleet = fleet
+        self.slots = fleet.slots(self._workers)  # once: it is asked for each task, where there are several executors
         self._drain_at = inf if self.drain_period is None else time.monotonic() + self.drain_period
 
     @property
@@ -203,11 +205,6 @@ class MPIExecutor(BulkExecutor):
         """The workers it uses."""
         assert self._fleet is not None, "the executor has not been started"
         return self._fleet
-
-    @property
-    def slots(self) -> int:  # type: ignore[override]
-        """Tasks that its workers run at once."""
-        return self._fleet.slots(self._workers) if self._fleet is not None else 1
 
     @property
     def workers(self) -> int:  # type: ignore[override]

@@ -9,7 +9,8 @@ from mpiflow.executors.base import check_count
 from mpiflow.executors.fleet import installed
 from mpiflow.executors.mpi import MEET_WITHIN
 from mpiflow.executors.mpi import MPIExecutor as Farm
-from mpiflow.parsl.ignored import HIGH_THROUGHPUT, take_ignored
+from mpiflow.parsl.ignored import HIGH_THROUGHPUT, MPI, take_ignored
+from mpiflow.parsl.launchers import SimpleLauncher
 from mpiflow.representation import RepresentationMixin
 
 
@@ -112,4 +113,9 @@ class MPIExecutor(Farm):
     """
 
     def __init__(self, label: str = "MPIExecutor", **given: Any) -> None:
+        starts = getattr(given.get("provider"), "launcher", None)
+        if starts is not None and not isinstance(starts, SimpleLauncher):
+            words = "mpi_mode requires the provider to be configured to use a SimpleLauncher"
+            raise TypeError(f"MPIExecutor: {words}, not {type(starts).__name__}")
         super().__init__(label, **given)
+        vars(self).update({name: given.get(name, default) for name, default in MPI.items()})

@@ -21,16 +21,13 @@ class Place:
 
     Attributes
     ----------
-    rank : int
-        Its rank in the job.
     index, count : int
         The how-many-th worker of its node it is, and how many there are.
     """
 
-    __slots__ = ("count", "index", "rank")
+    __slots__ = ("count", "index")
 
-    def __init__(self, rank: int = 0, index: int = 0, count: int = 1) -> None:
-        self.rank = rank
+    def __init__(self, index: int = 0, count: int = 1) -> None:
         self.index = index
         self.count = count
 
@@ -97,7 +94,7 @@ def variables(
     told = {
         "PARSL_WORKER_RANK": str(place.index * slots + slot),
         "PARSL_WORKER_COUNT": str(place.count * slots),
-        "PARSL_WORKER_POOL_ID": str(place.rank - place.index),
+        "PARSL_WORKER_POOL_ID": os.uname().nodename,
         "PARSL_WORKER_BLOCK_ID": "0",
     }
     if cpus is not None:

@@ -56,10 +56,10 @@ class Worker:
     cores : int
         Processors that this worker may use.
     place : tuple of int, optional
-        Its rank, the how-many-th worker of its node it is, and how many there are; default: alone.
+        The how-many-th worker of its node it is, and how many there are; default: alone.
     """
 
-    def __init__(self, zygote: Zygote, cores: int, place: tuple[int, int, int] = (0, 0, 1)) -> None:
+    def __init__(self, zygote: Zygote, cores: int, place: tuple[int, int] = (0, 1)) -> None:
         self.pool = RunnerPool(zygote)
         self._cores = cores
         self._place = place
@@ -225,7 +225,7 @@ class Worker:
 
 
 def serve(
-    comm: Comm, zygote: Zygote, hello: dict[str, object], cores: int, place: tuple[int, int, int]
+    comm: Comm, zygote: Zygote, hello: dict[str, object], cores: int, place: tuple[int, int]
 ) -> None:
     """A worker rank's life: from its greeting to the word to quit."""
     linux.sleep_exactly()

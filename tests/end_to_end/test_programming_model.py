@@ -22,7 +22,7 @@ def test_executors_take_their_ranks(jobs: Jobs) -> None:
             with mpiflow.load(config):
                 def where():
                     time.sleep(0.02)
-                    return int(os.environ["PARSL_WORKER_POOL_ID"])
+                    return int(os.environ["PARSL_WORKER_RANK"]) + 1
                 seen = {}
                 for label in [e.label for e in config.executors]:
                     app = mpiflow.python_app(where, executors=[label])
@@ -119,11 +119,11 @@ def test_bindings_are_told_and_kept(jobs: Jobs) -> None:
         )])
         with mpiflow.load(config):
             seen = [f.result() for f in [look() for _ in range(16)]]
-        places = {(e["PARSL_WORKER_POOL_ID"], e["PARSL_WORKER_RANK"]): (e, bound) for e, bound in seen}
+        places = {e["PARSL_WORKER_RANK"]: (e, bound) for e, bound in seen}
         assert len(places) == 4, sorted(places)
-        for (rank, slot), (environment, bound) in places.items():
-            assert environment["PARSL_WORKER_COUNT"] == "2"
-            assert bound == [cpus[0] if slot == "0" else cpus[-1]], bound
+        for place, (environment, bound) in places.items():
+            assert environment["PARSL_WORKER_COUNT"] == "4"
+            assert bound == [cpus[-1] if int(place) % 2 else cpus[0]], (place, bound)
             assert environment["OMP_NUM_THREADS"] == "1"
         devices = {place: e["CUDA_VISIBLE_DEVICES"] for place, (e, _) in places.items()}
         assert sorted(devices.values()) == ["a", "b", "c", "d"], devices

@@ -44,10 +44,10 @@ def test_every_runner_has_some_and_none_has_anothers_while_there_are_enough(
 
 
 def test_variables_are_those_that_parsls_programs_look_for() -> None:
-    assert variables(1, 4, Place(rank=7), None, ()) == {
+    assert variables(1, 4, Place(), None, ()) == {
         "PARSL_WORKER_RANK": "1",
         "PARSL_WORKER_COUNT": "4",
-        "PARSL_WORKER_POOL_ID": "7",
+        "PARSL_WORKER_POOL_ID": os.uname().nodename,
         "PARSL_WORKER_BLOCK_ID": "0",
     }
     bound = variables(0, 4, Place(), [2, 3], ("a",))
@@ -61,7 +61,7 @@ def test_variables_are_those_that_parsls_programs_look_for() -> None:
 def test_workers_of_a_node_share_its_accelerators_without_doubles(workers: int, slots: int) -> None:
     names = tuple(map(str, range(workers * slots)))
     given_out = [
-        variables(slot, slots, Place(0, index, workers), None, names)["CUDA_VISIBLE_DEVICES"]
+        variables(slot, slots, Place(index, workers), None, names)["CUDA_VISIBLE_DEVICES"]
         for index in range(workers)
         for slot in range(slots)
     ]
@@ -71,8 +71,8 @@ def test_workers_of_a_node_share_its_accelerators_without_doubles(workers: int, 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="asks the kernel")
 def test_workers_of_a_node_share_its_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(10, 18)))
-    assert [own_processors(Place(0, index, 4), 2) for index in range(4)] == [[10, 11], [12, 13], [14, 15], [16, 17]]
-    assert own_processors(Place(0, 1, 4), 4) == list(range(10, 18)), "more is asked for than there is"
+    assert [own_processors(Place(index, 4), 2) for index in range(4)] == [[10, 11], [12, 13], [14, 15], [16, 17]]
+    assert own_processors(Place(1, 4), 4) == list(range(10, 18)), "more is asked for than there is"
 
 
 @pytest.mark.parametrize("available", [3, ["0", "1", "2"], ("0", "1", "2"), [0, 1, 2]], ids=repr)

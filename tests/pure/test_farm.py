@@ -762,7 +762,7 @@ def test_a_task_costs_no_more_among_4096_workers_than_among_16(
 
 
 def test_giving_out_to_all_workers_costs_no_more_for_each_when_there_are_many() -> None:
-    """Lines do not show what one line costs, here a clock has to: what grows with the workers would be 64 times as dear."""
+    """Lines do not show what one line costs, a clock has to: what grows with the workers would be 64 times as dear."""
 
     def seconds_for_each(workers: int, times: int) -> float:
         best = float("inf")
