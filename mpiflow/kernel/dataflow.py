@@ -195,8 +195,10 @@ class DataFlowKernel:
             self.task_log.called(task, depends)
         if depends:
             task.depends = depends
-            self._resolver.enter(task)
-            self.driver.notice()
+            if self._resolver.enter(task) >= NUDGE_AT:
+                self.driver.nudge()
+            else:
+                self.driver.notice()
         else:
             self._make_ready(task)
         return future

@@ -9,7 +9,6 @@ negative numbers.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -53,9 +52,10 @@ class Resolver:
         self._retries = dfk.config.retries
         self._retry_handler: Callable[..., float] | None = dfk.config.retry_handler
         self.retry_count = 0
-        # Guards the graph and the states of tasks against calls from other threads.
-        # A retry handler is called with it held, and may itself call apps.
-        self._lock = threading.RLock()
+        # Called with dependencies, and not in the graph yet. The one thing that other threads than the driver's
+        # touch, besides what follows below, and appending is atomic: a lock round the graph would have a script
+        # that calls wait for supersteps, and both for the interpreter's lock, half of the time.
+        self._entering: deque[Task] = deque()
         self._graph = TaskGraph()
         self._outside_keys = count(-1, -1)
         self._outside_done: deque[int] = deque()
@@ -66,14 +66,19 @@ class Resolver:
         # result was remembered, the user has cancelled them.
         self._stillborn: deque[Task] = deque()
 
-    def enter(self, task: Task) -> None:
-        """Put a task with dependencies into the graph; all of them may have ended already."""
-        with self._lock:
-            if not self._awaits(task):
-                self._unblock(task, self._stillborn)
+    def enter(self, task: Task) -> int:
+        """Take a task with dependencies, from any thread; the next superstep puts it into the graph.
+
+        Returns
+        -------
+        int
+            How many wait for that.
+        """
+        self._entering.append(task)
+        return len(self._entering)
 
     def _awaits(self, task: Task) -> bool:
-        """Have a task wait for those of its dependencies that have not ended; whether there are any. Under the lock."""
+        """Have a task wait for those of its dependencies that have not ended; whether there are any."""
         unmet: list[int] = []
         dfk = self._dfk
         for future in task.depends:
@@ -105,33 +110,36 @@ class Resolver:
     @property
     def has_news(self) -> bool:
         """Whether there is something to resolve without any completion."""
-        return bool(self._outside_done or self._stillborn)
+        return bool(self._entering or self._outside_done or self._stillborn)
 
     def resolve(self, completions: list[Completion]) -> list[Task]:
         """What each completion means for its task and for those that wait for it; the tasks that have ended."""
         ended: list[Task] = []
-        with self._lock:
-            waiting = self._stillborn
-            for task, value, error in completions:
-                if task.state in FINAL_STATES:
-                    continue  # killed while it ran
-                if error is not None:
-                    self._fail_try(task, error, waiting)
-                elif task.app.join:
-                    self._begin_joining(task, value, waiting)
-                else:
-                    task.value = value
-                    task.state = _exec_done
-                    waiting.append(task)
-            while self._outside_done:
-                key = self._outside_done.popleft()
-                del self._outside[id(self._followed.pop(key))]
-                self._settle(key, waiting)
-            # One loop, not a recursion: a failure may run through ten thousand dependants.
-            while waiting:
-                task = waiting.popleft()
-                ended.append(task)
-                self._settle(task.id, waiting)
+        waiting = self._stillborn
+        for task, value, error in completions:
+            if task.state in FINAL_STATES:
+                continue  # killed while it ran
+            if error is not None:
+                self._fail_try(task, error, waiting)
+            elif task.app.join:
+                self._begin_joining(task, value, waiting)
+            else:
+                task.value = value
+                task.state = _exec_done
+                waiting.append(task)
+        while self._outside_done:
+            key = self._outside_done.popleft()
+            del self._outside[id(self._followed.pop(key))]
+            self._settle(key, waiting)
+        while self._entering:
+            task = self._entering.popleft()
+            if not self._awaits(task):
+                self._unblock(task, waiting)
+        # One loop, not a recursion: a failure may run through ten thousand dependants.
+        while waiting:
+            task = waiting.popleft()
+            ended.append(task)
+            self._settle(task.id, waiting)
         return ended
 
     def _settle(self, key: int, ended: deque[Task]) -> None:
@@ -149,9 +157,8 @@ class Resolver:
         """Have a task end as the call does whose future this is. Under the driver's lock."""
         task.depends = (future,)
         task.from_memo = True
-        with self._lock:
-            if not self._awaits(task):
-                self._unblock(task, self._stillborn)
+        if not self._awaits(task):
+            self._unblock(task, self._stillborn)
 
     def _unblock(self, task: Task, ended: deque[Task]) -> None:
         """All that a task waited for has ended: it is ready, or it ends here too."""
