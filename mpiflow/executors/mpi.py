@@ -225,7 +225,7 @@ class MPIExecutor(BulkExecutor):
 
     def submit_bulk(self, tasks: Sequence[Submission]) -> None:
         """Pickle each task on its own and hand all to the farm."""
-        if time.monotonic() >= self._drain_at:
+        if self._drain_at < inf and time.monotonic() >= self._drain_at:
             self._failed.extend((task, None, self._drained(task)) for task, _, _ in tasks)
             return
         fleet = self.fleet
@@ -310,7 +310,7 @@ class MPIExecutor(BulkExecutor):
         if self._failed:
             ended.extend(self._failed)
             self._failed.clear()
-        if time.monotonic() >= self._drain_at:
+        if self._drain_at < inf and time.monotonic() >= self._drain_at:
             ended.extend(self._drain())
         if not held:
             return ended  # nothing can have come; a poll costs as much as the rest of an empty superstep

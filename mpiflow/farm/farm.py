@@ -287,17 +287,21 @@ class Farm(Generic[T]):
 
     def plan(self) -> list[Bulk[T]]:
         """Give out what is ready to whoever has room, at most one bulk a worker."""
-        if not self._stocked:
+        stocked = self._stocked
+        if not stocked:
             return []
+        if len(stocked) == 1 and not self._revoked:
+            ((number, pool),) = stocked.items()
+            if len(pool.queues) == 1 and pool.free:
+                ((priority, queue),) = pool.queues.items()
+                if len(queue) == 1:
+                    return [self._give_lone(number, pool, priority, queue)]
         bulks: dict[int, Bulk[T]] = {}
         for number, pool in list(self._stocked.items()):
             for priority, queue in list(pool.queues.items()):
-                if len(queue) == 1 and pool.free and not bulks:
-                    self._give_one(pool, queue, bulks)
-                else:
-                    self._fill(pool, queue, pool.free, bulks, slots_only=True)
-                    if queue:
-                        self._fill(pool, queue, pool.roomy, bulks, slots_only=False)
+                self._fill(pool, queue, pool.free, bulks, slots_only=True)
+                if queue:
+                    self._fill(pool, queue, pool.roomy, bulks, slots_only=False)
                 if queue:
                     break  # nobody has room for these, so nobody for what is less urgent
                 self._set_queue(number, priority, queue)
@@ -318,16 +322,15 @@ class Farm(Generic[T]):
         if not any(pool.queues.values()):
             self._stocked.pop(number, None)
 
-    def _give_one(self, pool: _Pool[T], queue: deque[Attempt[T]], bulks: dict[int, Bulk[T]]) -> None:
+    def _give_lone(self, number: int, pool: _Pool[T], priority: int, queue: deque[Attempt[T]]) -> Bulk[T]:
         """The plan for a single attempt and a free slot: what a script does that calls and waits, by turns."""
-        number, known = pool.free.popitem(last=False)
-        bulk = bulks[number] = Bulk(number, [], [])
+        worker, known = pool.free.popitem(last=False)
+        bulk: Bulk[T] = Bulk(worker, [], [])
         self._give(pool, queue, known, bulk, 1, slots_only=True)
-        # back into a queue at once: another priority may have something for it in this same plan
-        if len(known.held) < known.slots:
-            pool.free[number] = known
-        elif pool.has_credit(known):
-            pool.roomy[number] = known
+        self._set_queue(number, priority, queue)
+        known.unacknowledged += 1
+        self._queue(known)
+        return bulk
 
     def _fill(
         self,

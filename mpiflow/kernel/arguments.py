@@ -47,15 +47,14 @@ class Arguments:
         self._recall = recall
         task_dir = dfk.config.task_dir
         self._directories = None if task_dir == "shared" else TaskDirectories(task_dir, dfk.run_dir)
+        self._always = recall.everything or not recall.own or self._directories is not None
         #: Tries that have failed before any executor had them; `take_failed` takes them.
         self.failed: list[Completion] = []
 
     @property
     def special(self) -> bool:
         """Whether every task has to be prepared, and not only those with dependencies and of cached apps."""
-        recall = self._recall
-        always = recall.everything or not recall.own or self._directories is not None
-        return always or not is_plain(self._dfk.dependency_resolver)
+        return self._always or not is_plain(self._dfk.dependency_resolver)
 
     # --- at the call --------------------------------------------------------------------------------------
 

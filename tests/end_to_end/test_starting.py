@@ -56,6 +56,15 @@ def test_script_is_main_with_its_own_arguments_path_and_directory(jobs: Jobs, fo
     assert len(ran.splitlines()) == 1
 
 
+def test_the_scripts_annotations_are_its_own(jobs: Jobs) -> None:
+    """Values, as in any script without a ``__future__`` import of its own, and not texts."""
+    script = """
+        def half(x: int) -> float: ...
+        print(half.__annotations__ == {"x": int, "return": float})
+    """
+    assert jobs.run(script).well() == "True\n"
+
+
 def test_run_takes_a_script_that_is_called_like_a_command(jobs: Jobs) -> None:
     """``run doctor`` is the script of that name, here and on the ranks."""
     jobs.write("doctor", "import sys\nprint('the script', sys.argv)\n")
