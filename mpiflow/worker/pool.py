@@ -38,6 +38,8 @@ CHUNK = 64 * 1024
 #: Work a runner is given ahead, in seconds and in tasks.
 AHEAD = 0.005
 MOST_AHEAD = 256
+#: Zygotes that may end one after the other without a result between them: with more, something is wrong here.
+MOST_REPLACED = 5
 #: Bytes a runner is given ahead; it gets a larger task when it has fewer than these.
 MOST_BYTES = 1 << 20
 
@@ -158,6 +160,8 @@ class RunnerPool:
         self._settings: dict[str, object] = {}
         self._bindings: list[Binding] = [(None, {})]
         self._asked: object = None  # what runners were started with, where it differs between kernels
+        #: Zygotes that have been replaced since the last result.
+        self._replaced = 0
         #: Whether a runner may have a task that nobody wants any more.
         self._unwanted = False
         self._functions: dict[int, bytes] = {}
@@ -313,7 +317,10 @@ class RunnerPool:
         taken = {runner.slot for runner in self._runners}
         runner = Runner(single_use, next(slot for slot in range(len(taken) + 1) if slot not in taken))
         fds = [channel.fileno() for channel in runner.channels] + runner.output.fds
-        request = self._zygote.spawn(self._settings_of(runner.slot), fds)
+        try:
+            request = self._zygote.spawn(self._settings_of(runner.slot), fds)
+        except (BrokenPipeError, ConnectionResetError):  # the zygote has died; `_hear` is about to learn it
+            request = -1
         for channel in runner.channels:
             channel.close()
         runner.output.started()
@@ -418,6 +425,7 @@ class RunnerPool:
                 start = following
             else:
                 answered = tasks.popleft()
+                self._replaced = 0
                 runner.size -= answered.size
                 runner.deadline = 0.0
                 self._seconds += 0.1 * (seconds - self._seconds)
@@ -480,9 +488,16 @@ class RunnerPool:
                     continue  # it ended by itself in this moment, or has not made its group yet
 
     def _hear(self) -> None:
-        for word in self._zygote.hear():
+        try:
+            words = self._zygote.hear()
+        except EOFError:
+            self._replace_zygote()
+            return
+        for word in words:
             if isinstance(word, Ended):
-                self._bury(word)
+                buried = next((runner for runner in self._runners if runner.pid == word.pid), None)
+                if buried is not None:  # else it was an orphan of some task, reaped by the zygote
+                    self._bury(buried, word)
             else:
                 request, pid = word
                 runner = self._requested.pop(request)
@@ -490,11 +505,26 @@ class RunnerPool:
                 if runner.dropped:
                     self._kill(runner)
 
-    def _bury(self, ended: Ended) -> None:
+    def _replace_zygote(self) -> None:
+        """Start another zygote: some task, or the kernel for want of memory, has killed the one there was.
+
+        Its runners have died with it, so what ran in each is charged: one of them may have done it.
+        """
+        from mpiflow.worker.zygote import exec_zygote
+
+        self._replaced += 1
+        if self._replaced > MOST_REPLACED:
+            raise EOFError(f"{self._replaced} zygotes have ended one after the other, without a result between them")
+        self._watch.remove(self._zygote.fd)
+        self._zygote.close()
+        self._requested.clear()
+        for runner in list(self._runners):
+            self._bury(runner, Ended(runner.pid, signal.SIGKILL, 0.0, 0))
+        self._zygote = exec_zygote()
+        self._watch.add(self._zygote.fd)
+
+    def _bury(self, runner: Runner, ended: Ended) -> None:
         """Take what a dead runner left, charge the task that ran, and give the others out again."""
-        runner = next((runner for runner in self._runners if runner.pid == ended.pid), None)
-        if runner is None:
-            return  # an orphan of some task, reaped by the zygote
         while self._read_records(runner):
             pass
         runner.output.drain(*runner.running)
@@ -503,12 +533,14 @@ class RunnerPool:
         self._runners.remove(runner)
         # What the task left running. Not the process itself: its number may be somebody else's by now.
         with suppress(ProcessLookupError):
-            os.killpg(ended.pid, signal.SIGKILL)
+            if ended.pid:  # 0 is this process's own group
+                os.killpg(ended.pid, signal.SIGKILL)
         for fd in (runner.records.fileno(), *runner.output.watched):
             self._unwatch(fd)
         # One that is killed for a task may have ended it meanwhile: then the next one has done nothing wrong.
         innocent = runner.overtime is not None and runner.tasks and runner.tasks[0] is not runner.overtime
-        if runner.tasks and not runner.dropped and not innocent:
+        # One without a process id has not begun: it was asked of a zygote that had died.
+        if runner.tasks and not runner.dropped and not innocent and ended.pid:
             self._charge(runner.tasks.popleft(), runner, ended)
         for task in runner.tasks:
             if not task.aid:

@@ -95,6 +95,8 @@ class Zygote:
                 packet = self._control.recv(64, MSG_DONTWAIT)
             except BlockingIOError:
                 return heard
+            except ConnectionResetError:
+                packet = b""
             if not packet:
                 raise EOFError("the zygote has ended")
             if packet[:1] == b"S":

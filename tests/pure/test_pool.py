@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import LONG
+from fakes import LONG, eventually
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_zygote import alive
@@ -699,3 +699,26 @@ def test_it_knows_whether_more_work_is_urgent(make: Callable[[int], Pool]) -> No
     assert pool.pool.stocked
     pool.all(first, second)
     assert not pool.pool.stocked
+
+
+def test_a_zygote_that_is_killed_is_replaced_and_what_ran_is_charged(make: Callable[[int], Pool]) -> None:
+    """By a task that kills its parent, or by the kernel when memory runs out."""
+    pool = make(2)
+    done, pids = pool.add(abs, -1), {pool.pool._zygote.pid}
+    assert pool.until(lambda: done in pool.ended)
+
+    def kills_its_parent() -> None:
+        time.sleep(0.2)
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+
+    fatal, beside = pool.add(kills_its_parent), pool.add(sleeper(), 60)
+    assert pool.until(lambda: {fatal, beside} <= pool.ended.keys())
+    for aid in (fatal, beside):
+        kind, (code, pid, _) = pool.ended[aid]
+        assert (kind, code) == (DIED, -signal.SIGKILL)
+        assert eventually(lambda pid=pid: not os.path.exists(f"/proc/{pid}"))
+    after = [pool.add(abs, -n) for n in range(20)]
+    assert pool.until(lambda: set(after) <= pool.ended.keys())
+    assert [pool.ended[aid] for aid in after] == [(DONE, n) for n in range(20)]
+    assert pool.pool._zygote.pid not in pids
