@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 import uuid
@@ -172,6 +173,10 @@ class Jobs:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._mark = uuid.uuid4().hex
+        # Open MPI's launcher names its directory of sockets by its process id, and one that is killed leaves it
+        # behind: among many jobs another launcher gets that id one day, and cannot start. A short path, since a
+        # socket's has room for 107 characters.
+        self._temporary = tempfile.mkdtemp(prefix="jobs-", dir="/tmp")
         self._started: list[Running] = []
 
     # --- starting -----------------------------------------------------------------------------------------
@@ -264,7 +269,7 @@ class Jobs:
                 stdout=to,
                 stderr=errors,
                 cwd=cwd or self.directory,
-                env={**inherited(), **(env or {}), MARK: self._mark},
+                env={**inherited(), "TMPDIR": self._temporary, **(env or {}), MARK: self._mark},
                 start_new_session=True,
                 preexec_fn=None if terminal is None else functools.partial(_take_terminal, terminal),
             )
@@ -309,6 +314,7 @@ class Jobs:
             time.sleep(0.05)
         for running in self._started:
             running.process.wait(10.0)
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 def inherited() -> dict[str, str]:
