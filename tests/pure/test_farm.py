@@ -1067,6 +1067,8 @@ class AnyPools(RuleBasedStateMachine):
         for worker in range(1, 5):
             self.join(worker, 1)
         while any(self.waiting.values()) or any(self.held.values()):
+            for worker in self.held:  # a worker says so even when it has no result: what it had may be withdrawn
+                self.farm.on_results(worker, [], self.unacknowledged.pop(worker, 0))
             self.plan()
             self.agrees()
             assert any(self.held.values()), "attempts wait, and nobody has any"
