@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -39,22 +39,6 @@ from mpiflow.kernel.task import States
 Make = Callable[..., DataFlowKernel]
 
 
-@pytest.fixture
-def make() -> Iterator[Make]:
-    """Makes kernels, and cleans them up; each leaves nothing behind."""
-    made: list[DataFlowKernel] = []
-
-    def one(*executors: Any, **fields: Any) -> DataFlowKernel:
-        made.append(make_kernel(*executors, **fields))
-        return made[-1]
-
-    yield one
-    for kernel in made:
-        if not kernel.cleanup_called:
-            kernel.cleanup()
-        helper = kernel.driver._helper
-        assert helper is None or not helper.is_alive()
-        assert not kernel.tasks
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,19 +32,6 @@ Make = Callable[..., DataFlowKernel]
 Point = namedtuple("Point", "x y")
 
 
-@pytest.fixture
-def make() -> Iterator[Make]:
-    made: list[DataFlowKernel] = []
-
-    def one(*executors: Any, **fields: Any) -> DataFlowKernel:
-        made.append(make_kernel(*executors, **fields))
-        return made[-1]
-
-    yield one
-    for kernel in made:
-        failure = kernel.driver.failure
-        kernel.cleanup()
-        assert failure is None
 
 
 @pytest.fixture

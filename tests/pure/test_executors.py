@@ -6,12 +6,12 @@ import concurrent.futures
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from fakes import LONG, Hand, call, eventually, make_kernel
+from fakes import LONG, Hand, call, eventually
 
 import mpiflow
 from mpiflow.config import Config
@@ -31,18 +31,6 @@ from mpiflow.kernel.dataflow import DataFlowKernel
 Make = Callable[..., DataFlowKernel]
 
 
-@pytest.fixture
-def make() -> Iterator[Make]:
-    made: list[DataFlowKernel] = []
-
-    def one(*executors: Any, **fields: Any) -> DataFlowKernel:
-        made.append(make_kernel(*executors, **fields))
-        return made[-1]
-
-    yield one
-    for kernel in made:
-        if not kernel.cleanup_called:
-            kernel.cleanup()
 
 
 def add(*numbers: int) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-import pytest
-from fakes import LONG, Hand, call, eventually, make_kernel
+from fakes import LONG, Hand, call, eventually
 
 from mpiflow.errors import DependencyError
 from mpiflow.kernel.app import App
@@ -17,19 +16,6 @@ from mpiflow.kernel.memoizer import BasicMemoizer
 Make = Callable[..., DataFlowKernel]
 
 
-@pytest.fixture
-def make() -> Iterator[Make]:
-    made: list[DataFlowKernel] = []
-
-    def one(*executors: Any, **fields: Any) -> DataFlowKernel:
-        made.append(make_kernel(*executors, **fields))
-        return made[-1]
-
-    yield one
-    for kernel in made:
-        failure = kernel.driver.failure
-        kernel.cleanup()
-        assert failure is None
 
 
 def add(*numbers: int) -> int:
