@@ -21,6 +21,7 @@ else:
 _PR_SET_PDEATHSIG = 1
 _PR_SET_TIMERSLACK = 29
 _PR_SET_CHILD_SUBREAPER = 36
+_PAGE = os.sysconf("SC_PAGESIZE")
 
 
 def _prctl(option: int, argument: int) -> None:
@@ -75,13 +76,62 @@ def bind(cpus: Iterable[int]) -> None:
         os.sched_setaffinity(0, cpus)
 
 
-def children() -> list[int]:
-    """Process ids of this process's children. Elsewhere: none are known."""
+def children(pid: int = 0) -> list[int]:
+    """Process ids of the children of a process, of this one by default. Elsewhere: none are known."""
+    found: list[int] = []
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children") as listing:
-            return [int(pid) for pid in listing.read().split()]
+        for thread in os.listdir(f"/proc/{pid or 'self'}/task"):  # each has a list of those it has forked itself
+            with open(f"/proc/{pid or 'self'}/task/{thread}/children") as listing:
+                found += map(int, listing.read().split())
     except OSError:
-        return []
+        return found  # it, or one of its threads, has ended meanwhile
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of all below a process, parents before their children. Elsewhere: none are known."""
+    found = children(pid)
+    for child in found:  # which grows
+        found += children(child)
+    return found
+
+
+def has_children() -> bool:
+    """Whether this process has any child, one that waits to be waited for included; in a microsecond.
+
+    Elsewhere: never.
+    """
+    if not hasattr(os, "waitid"):
+        return False
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def resident_memory(pid: int) -> int:
+    """Bytes of memory that a process has, those it shares included. Elsewhere, and when it has ended: 0."""
+    try:
+        with open(f"/proc/{pid}/statm") as statm:
+            return int(statm.read().split()[1]) * _PAGE
+    except OSError:
+        return 0
+
+
+def share_of_memory(pid: int) -> int:
+    """The same, with what it shares with others counted in part: the parts of all of them make the whole.
+
+    Costs the kernel a walk over all of its pages, so ask when it matters. Where it is not told: all counts.
+    """
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as rollup:
+            for line in rollup:
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        return resident_memory(pid)
+    return resident_memory(pid)
 
 
 def child_has_ended() -> bool:
@@ -92,6 +142,49 @@ def child_has_ended() -> bool:
     if not hasattr(os, "waitid"):
         return True
     return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def end_of(pid: int) -> int:
+    """Descriptor that becomes readable when a child ends. Elsewhere, and on old kernels: -1."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return -1
+
+
+def state(pid: int) -> tuple[str, int]:
+    """What a process is doing, by the letter of ``/proc/PID/stat``, and its parent. Elsewhere: nothing is known.
+
+    Parameters
+    ----------
+    pid : int
+        The process.
+
+    Returns
+    -------
+    tuple
+        The letter, empty when it has ended, and the parent's process id.
+    """
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            letter, parent = stat.read().rpartition(")")[2].split(maxsplit=2)[:2]
+    except OSError:
+        return "", 0
+    return letter, int(parent)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process has been stopped by a signal, and not by a debugger. Elsewhere: never."""
+    return state(pid)[0] == "T"
+
+
+def command_has(pid: int, part: bytes) -> bool:
+    """Whether a process was started by a command line with `part` in it. Elsewhere: never."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as words:
+            return part in words.read()
+    except OSError:
+        return False
 
 
 def offer_to_out_of_memory_killer() -> None:
@@ -142,6 +235,20 @@ def loaded_libraries(part: str) -> list[str]:
     except OSError:
         return found
     return found
+
+
+def unlink_mapped(prefix: str) -> None:
+    """Remove the files, mapped into this process, whose paths begin so. Elsewhere: none are known."""
+    try:
+        with open("/proc/self/maps") as maps:
+            paths = {line.split(maxsplit=5)[-1].strip() for line in maps if prefix in line}
+    except OSError:
+        return
+    for path in paths:
+        try:
+            os.unlink(path)
+        except OSError:
+            continue  # another rank of this node was faster
 
 
 class Watch:

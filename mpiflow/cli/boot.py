@@ -1,13 +1,16 @@
 """The first seconds of a rank, in the one order that works.
 
 1. Signals: what the launcher passes on must not end a rank; rank 0 decides, and tells the others.
-2. The zygote is forked: before MPI, before any thread.
-3. MPI_Init, watched: a rank that fails before it leaves the others in it for ever.
-4. The launcher's word is held against MPI's: when it started several ranks and MPI knows of one, the library
+2. The guardian, where one helps: what the launcher has started stays behind, and this goes on as its child.
+3. The zygote is forked: before MPI, before any thread.
+4. MPI_Init, watched: a rank that fails before it leaves the others in it for ever.
+5. The launcher's word is held against MPI's: when it started several ranks and MPI knows of one, the library
    and the launcher do not fit, and every rank would run the whole script.
-5. Rank 0 goes on with the command line, the others become workers.
+6. Rank 0 goes on with the command line, the others become workers. One that cannot, for want of a module on its
+   node, says so and stays, out of service: its end would be the end of the job.
 
-And the last second: MPI_Finalize, then a normal exit (MPICH tells its launcher from libc's exit()).
+And the last second: MPI_Finalize, then a normal exit (MPICH tells its launcher from libc's exit()). Not after a
+rank has been lost: then the ranks leave one by one, without a word to MPI.
 """
 
 from __future__ import annotations
@@ -19,8 +22,10 @@ import sys
 
 from mpiflow import linux
 from mpiflow.comm.launcher import meet_front, said
+from mpiflow.exitcodes import RELAUNCH, WORLDS_OF_ONE
 from mpiflow.worker.cpus import share_of_cores
 from mpiflow.worker.environment import forget_launcher
+from mpiflow.worker.guardian import Guardian, fork_guardian
 from mpiflow.worker.zygote import Zygote, fork_zygote
 
 TYPE_CHECKING = False
@@ -28,8 +33,6 @@ if TYPE_CHECKING:
     from mpiflow.comm.launcher import Launched
     from mpiflow.comm.mpi import MPIComm
 
-#: Exit code of a start in which every rank found a world of its own.
-WORLDS_OF_ONE = 72
 #: Seconds for MPI_Init, and for each rank; ``--init-timeout`` sets the first.
 INIT_TIMEOUT, INIT_TIMEOUT_A_RANK = 120.0, 0.1
 #: Signals that a launcher or batch system passes on to every rank.
@@ -47,47 +50,69 @@ def start_rank(arguments: list[str]) -> int:
     launched = said(os.environ)
     for number in PASSED_ON:
         signal.signal(number, signal.SIG_IGN)
+    timeout, guarded = _early_options(arguments)
+    guardian = fork_guardian(os.environ) if guarded else Guardian()
     if launched is not None and launched.name.startswith("Open MPI"):
         # Its daemon, once killed, leaves the ranks behind for good; hydra's and srun's take theirs along.
         linux.die_with_parent(signal.SIGKILL, os.getppid())
     zygote = fork_zygote()
-    size = _initialize(launched, _init_timeout(arguments))
+    size = _initialize(launched, timeout)
+    guardian.tell("started")
     if launched is not None and (launched.size or 1) > 1 and size == 1:
+        guardian.tell(f"finalized {WORLDS_OF_ONE}")
         return _refuse(launched)
     interrupt, front = os.environ.get("MPIFLOW_INTERRUPT", "INT"), os.environ.get("MPIFLOW_FRONT", "")
-    protection = _protection()
+    named = os.environ.get("MPIFLOW_VERDICT", "")
+    protection = _protection(guardian)
     forget_launcher()
     from mpiflow.comm import world
     from mpiflow.comm.mpi import MPIComm
     from mpiflow.comm.segments import private, shared
 
-    comm = MPIComm(lambda rank: private if rank == 0 else shared)
-    ranks, workers = world.on_this_node()
-    cores = share_of_cores(ranks)
+    comm = MPIComm(lambda rank: private if rank == 0 else shared, guardian.inside)
+    nearby = world.on_this_node()
+    if protection:
+        world.unlink_files()
+    cores = share_of_cores(len(nearby))
     if comm.rank == 0:
-        from mpiflow.cli.rank0 import run_rank0, take_signals
+        from mpiflow.cli.rank0 import Job, run_rank0, take_signals
+        from mpiflow.cli.verdict import Verdict
 
         take_signals(interrupt)
         meet_front(front)
-        code = run_rank0(arguments, comm, zygote, launched, protection)
+        verdict = Verdict(named)
+        verdict.began()
+        code = run_rank0(arguments, Job(comm, zygote, launched, protection, verdict, nearby))
+        verdict.ended(code)
     else:
-        code = _work(comm, zygote, cores, (workers.index(comm.rank), len(workers)))
-    return _leave(comm, code)
+        workers = [rank for rank in nearby if rank > 0]
+        code = _work(comm, zygote, cores, (workers.index(comm.rank), len(workers)), guardian)
+    return _leave(comm, code, guardian)
 
 
-def _init_timeout(arguments: list[str]) -> float:
-    """The one option that every rank has to know before there is a rank 0; checked by rank 0 later."""
-    before = ""
+def _early_options(arguments: list[str]) -> tuple[float, bool]:
+    """What every rank has to know before there is a rank 0, which checks it later.
+
+    Returns
+    -------
+    seconds : float
+        That MPI_Init may take.
+    guarded : bool
+        Whether a guardian is wanted, where one helps.
+    """
+    seconds, guarded, before = INIT_TIMEOUT, True, ""
     for word in arguments:
         option, _, value = word.partition("=")
         if before == "--init-timeout":
             option, value = before, word
         if option == "--init-timeout" and value.isdecimal():
-            return float(value)
-        if not word.startswith("-") and not before.startswith("-"):
+            seconds = float(value)
+        elif word == "--no-guardian":
+            guarded = False
+        elif not word.startswith("-") and not before.startswith("-"):
             break  # neither an option nor the value of one: the script, and what follows is its own
         before = word
-    return INIT_TIMEOUT
+    return seconds, guarded
 
 
 def _initialize(launched: Launched | None, timeout: float) -> int:
@@ -100,11 +125,11 @@ def _initialize(launched: Launched | None, timeout: float) -> int:
     return world.size()
 
 
-def _protection() -> str:
+def _protection(guardian: Guardian) -> str:
     """What this launch offers against the loss of a rank, read before the launcher's variables go."""
     if os.environ.get("OMPI_MCA_mpi_ft_enable") in ("1", "true"):
         return "ULFM"
-    return "PMI" if "PMI_FD" in os.environ else ""
+    return "guardian" if guardian.there else ""
 
 
 def _refuse(launched: Launched) -> int:
@@ -127,29 +152,59 @@ def _refuse(launched: Launched) -> int:
     return WORLDS_OF_ONE
 
 
-def _work(comm: MPIComm, zygote: Zygote, cores: int, place: tuple[int, int]) -> int:
-    """A worker's life."""
+def _work(comm: MPIComm, zygote: Zygote, cores: int, place: tuple[int, int], guardian: Guardian) -> int:
+    """A worker's life; its exit code, which is nobody's but where rank 0 has none any more."""
     from mpiflow.errors import FarmLost
-    from mpiflow.worker.worker import describe_rank, serve
 
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)  # standard input is the script's
     os.close(nothing)
     try:
-        serve(comm, zygote, describe_rank(comm.rank), cores, place)
+        try:
+            from mpiflow.worker.worker import describe_rank, serve
+        except ImportError:
+            return _stay_out(comm)
+        serve(comm, zygote, describe_rank(comm.rank), cores, place, guardian)
     except FarmLost:  # rank 0 has gone, or MPI is no longer usable: nothing is left to do here
+        comm.hurt = True
         zygote.close()
+        return RELAUNCH
     return 0
 
 
-def _leave(comm: MPIComm, code: int) -> int:
+def _stay_out(comm: MPIComm) -> int:
+    """Tell rank 0 why this rank cannot work, and wait for the end of the job."""
+    import pickle
+    import time
+    import traceback
+
+    from mpiflow.comm import wire
+
+    said = {"rank": comm.rank, "host": os.uname().nodename, "pid": os.getpid(), "failed": traceback.format_exc()}
+    comm.send(0, wire.record(wire.HELLO, pickle.dumps(said, 5)))
+    while True:
+        for _, head, _ in comm.poll():
+            for aid, _, _, _, kind, _, _, _ in wire.records(head):
+                if kind == wire.QUIT:
+                    comm.hurt = comm.hurt or bool(aid)
+                    comm.send(0, wire.record(wire.BYE))
+                    return 0
+        if comm.lost:
+            comm.hurt = True
+            return RELAUNCH
+        time.sleep(0.005)
+
+
+def _leave(comm: MPIComm, code: int, guardian: Guardian) -> int:
     """Say good-bye to MPI; the exit code."""
     from mpiflow.comm import world
 
     sys.stdout.flush()
     sys.stderr.flush()
-    if comm.broken:
-        os._exit(code)  # MPI_Finalize waits for every rank, and one of them is lost
+    if comm.hurt:  # MPI_Finalize waits for every rank, and one of them is lost
+        guardian.tell(f"abort {code}" if comm.rank == 0 else f"leave {code}")
+        os._exit(code)
+    guardian.tell(f"finalized {code}")
     world.finalize()
     if comm.rank > 0:
         linux.exit_now(code)  # a thread that some task has left in this rank may not hold up the job

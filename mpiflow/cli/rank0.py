@@ -6,74 +6,127 @@ import os
 import signal
 import sys
 import threading
-import time
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mpiflow.cli.arguments import Arguments, parse, script_arguments
-from mpiflow.comm import wire
-from mpiflow.executors.fleet import Fleet, install
+from mpiflow.cli.ending import know_the_end
+from mpiflow.cli.leave import let_go
+from mpiflow.cli.protection import in_words as protection_in_words
+from mpiflow.cli.protection import warn_unprotected
+from mpiflow.cli.tell import TOLD, tell
+from mpiflow.cli.watching import watching_script
+from mpiflow.errors import FarmLost
+from mpiflow.executors.fleet import Fleet, install, installed
 from mpiflow.executors.local import local_fleet, runner_settings
+from mpiflow.executors.losses import Limits
 from mpiflow.executors.options import options
+from mpiflow.executors.stacks import answer_stacks
+from mpiflow.exitcodes import DRAINED, RELAUNCH
 from mpiflow.kernel import loader
-from mpiflow.kernel.interrupts import on_interrupt, on_request_to_leave
+from mpiflow.kernel.drain import answer_drain, answer_stop, job
+from mpiflow.kernel.interrupts import hear_warnings, on_interrupt, on_request_to_leave
 from mpiflow.monitor.console import Console
+from mpiflow.monitor.requests import answers
 
 if TYPE_CHECKING:
+    from mpiflow.cli.verdict import Verdict
     from mpiflow.comm.launcher import Launched
     from mpiflow.comm.mpi import MPIComm
     from mpiflow.worker.zygote import Zygote
 
-#: Seconds that workers have to leave; one that runs a task in its rank may not hear of it.
-LEAVE_WITHIN = 10.0
+#: Signs of life that fit into the silence after which a worker is lost.
+BEATS = 7.5
 
 
-def run_rank0(
-    arguments: list[str], comm: MPIComm, zygote: Zygote, launched: Launched | None, protection: str
-) -> int:
+class Job(NamedTuple):
+    """What the first seconds of rank 0 have found.
+
+    Attributes
+    ----------
+    comm : MPIComm
+        The way to the workers.
+    zygote : Zygote
+        This rank's own; needed for tasks only where it is the only one.
+    launched : Launched or None
+        What the launcher has said.
+    protection : {"ULFM", "guardian", ""}
+        What the launch offers against the loss of a rank.
+    verdict : Verdict
+        Where hosts are named that are not to be used again.
+    nearby : dict
+        The ranks of this node, and their process ids.
+    """
+
+    comm: MPIComm
+    zygote: Zygote
+    launched: Launched | None
+    protection: str
+    verdict: Verdict
+    nearby: dict[int, int]
+
+
+def run_rank0(arguments: list[str], job: Job) -> int:
     """Take the command line, run the script, let the workers go; the exit code.
 
     Parameters
     ----------
     arguments : list of str
         The command line after ``-m mpiflow``.
-    comm : MPIComm
-        The way to the workers.
-    zygote : Zygote
-        This rank's own; needed only where it is the only one.
-    launched, protection
-        What the launcher has said, and what it offers against the loss of a rank.
+    job : Job
+        What there is to run it with.
     """
-    fleet: Fleet | None = None
     console = Console()
+    code = 1
     try:
-        parsed = parse(arguments)
-        if parsed.command == "doctor":
-            from mpiflow.cli.doctor import examine
-
-            return examine(parsed, comm, launched, protection)
-        if problem := script_arguments(parsed):
-            print(f"mpiflow: {problem}", file=sys.stderr, flush=True)
-            return 2
-        _set_options(parsed)
-        _see_script(parsed)
-        if comm.size == 1:
-            fleet = local_fleet(zygote)
-        else:
-            zygote.close()
-            fleet = Fleet(comm, runner_settings(in_rank=True), console.printed)
-            install(fleet)
-        return run_script(parsed)
+        code = _run(arguments, job, console)
     except SystemExit as leaving:  # argparse, for an unknown option
-        return leaving.code if isinstance(leaving.code, int) else 1
+        code = leaving.code if isinstance(leaving.code, int) else 1
     finally:
         console.tell_left_out()
-        if comm.size > 1 and not comm.broken:
-            _let_go(comm)
+        if job.comm.size > 1:
+            let_go(job, installed(), code)
+    return code
+
+
+def _run(arguments: list[str], job: Job, console: Console) -> int:
+    parsed = parse(arguments)
+    if parsed.command == "doctor":
+        from mpiflow.cli.doctor import examine
+
+        return examine(parsed, job.comm, job.launched, job.protection)
+    if parsed.command in TOLD:
+        return tell(parsed)
+    if problem := script_arguments(parsed):
+        print(f"mpiflow: {problem}", file=sys.stderr, flush=True)
+        return 2
+    _set_options(parsed)
+    _see_script(parsed)
+    if job.comm.size == 1:
+        local_fleet(job.zygote)
+    else:
+        if job.protection == "guardian":
+            job.zygote.close()
+        else:
+            job.zygote.watch_rank()  # nobody else would see that this rank has been stopped for good
+        install(_fleet(job, parsed, console))
+        _tell_launch(job.comm.size, job.launched, job.protection)
+        with watching_script(options.stall_warning):
+            return run_script(parsed)
+    return run_script(parsed)
+
+
+def _fleet(job: Job, parsed: Arguments, console: Console) -> Fleet:
+    """The workers of this job."""
+    limits = Limits(parsed.heartbeat_threshold, parsed.report_within, parsed.quarantine_after)
+    settings = {**runner_settings(in_rank=True), "heartbeat": limits.silence / BEATS}
+    fleet = Fleet(job.comm, settings, console.printed, limits, console.say, job.verdict.lost)
+    fleet.leaves_notes = job.protection == "guardian"
+    return fleet
 
 
 def take_signals(interrupt: str) -> None:
-    """Take Ctrl-C as any script does, and SIGTERM as a request to leave.
+    """Take Ctrl-C as any script does, SIGTERM as a request to leave, and SIGUSR1 as a warning to do so in time.
 
     Parameters
     ----------
@@ -85,6 +138,7 @@ def take_signals(interrupt: str) -> None:
     signal.signal(signal.SIGTERM, on_request_to_leave)
     if interrupt != "INT":
         signal.signal(signal.Signals[f"SIG{interrupt}"], on_interrupt)
+    hear_warnings(job.warn)
 
 
 def run_alone(parsed: Arguments) -> int:
@@ -106,11 +160,24 @@ def _set_options(parsed: Arguments) -> None:
     options.trust = parsed.trust
     options.fresh = parsed.fresh
     options.checkpoint_all = parsed.checkpoint_all
+    options.stall_warning = parsed.stall_warning
     if parsed.as_parsl:
         import mpiflow.parsl
 
         mpiflow.parsl.install()
     options.started_by_mpiflow = True
+    answers.update(drain=answer_drain, stop=answer_stop)
+    know_the_end(parsed)
+
+
+def _tell_launch(size: int, launched: Launched | None, protection: str) -> None:
+    """Note for the log how this job was launched, and say what it lacks."""
+    from mpiflow.comm import world
+
+    library, launcher = world.library().name, launched.name if launched else ""
+    options.launch = f"{library}, started by {launcher or 'an unknown launcher'}, {size} ranks; when a rank dies, "
+    options.launch += protection_in_words(protection)
+    warn_unprotected(protection, library, launcher, size)
 
 
 def _see_script(parsed: Arguments) -> None:
@@ -122,6 +189,7 @@ def _see_script(parsed: Arguments) -> None:
 def run_script(parsed: Arguments) -> int:
     """Run the script as ``__main__`` and end what it has left; the exit code that Python would give."""
     assert parsed.script is not None
+    answers["stacks"] = answer_stacks
     sys.argv = [parsed.script, *parsed.rest]
     module = ModuleType("__main__")
     module.__file__ = os.path.abspath(parsed.script)
@@ -136,16 +204,22 @@ def run_script(parsed: Arguments) -> int:
     except KeyboardInterrupt:
         print("mpiflow: interrupted", file=sys.stderr)
         code = 130
+    except FarmLost as error:
+        print(f"mpiflow: {error}. Run it again, and it takes up what is in its journal.", file=sys.stderr)
+        code = RELAUNCH
     except BaseException as error:
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
             trace = trace.tb_next  # ours; a syntax error in the script has no others
         sys.excepthook(type(error), error.with_traceback(trace), trace)
         code = 1
+    if job.ended and code == 0:
+        code = DRAINED  # the script has caught what told it to leave; its work is not done all the same
     try:
         loader.end_loaded(complain=code == 0)
     except KeyboardInterrupt:
         code = 130
+    job.say_ended()
     return code
 
 
@@ -176,29 +250,3 @@ def _join_threads() -> None:
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon and thread not in pooled:
             thread.join()
-
-
-def _let_go(comm: MPIComm) -> None:
-    """Tell every worker to leave and wait until each has said that it does.
-
-    One that runs a task in its rank hears of it only afterwards. When it takes too long the job is ended by
-    force: a hang would cost more than the launcher's noise.
-    """
-    for peer in comm.peers:
-        comm.send(peer, wire.record(wire.QUIT))
-    waited_for = set(comm.peers)
-    end = time.monotonic() + LEAVE_WITHIN
-    while waited_for:
-        for peer, head, _ in comm.poll():
-            if any(kind == wire.BYE for _, _, _, _, kind, _, _, _ in wire.records(head)):
-                waited_for.discard(peer)
-        if time.monotonic() > end:
-            ranks = ", ".join(map(str, sorted(waited_for)))
-            print(
-                f"mpiflow: rank {ranks} did not leave within {LEAVE_WITHIN:g} s (a task runs in the rank "
-                "itself?); the job is ended by force",
-                file=sys.stderr,
-                flush=True,
-            )
-            comm.abort(1)
-        time.sleep(0.0002)

@@ -18,12 +18,20 @@ if TYPE_CHECKING:
         """What an executor needs of the world."""
 
         peers: list[int]
+        #: Peers that are known to be dead, for the user of this to take.
+        lost: list[int]
 
         def send(self, peer: int, head: bytes, attachments: Sequence[Buffer] = ()) -> None:
             """Start to send; returns at once, and keeps the buffers until they are gone."""
 
         def poll(self) -> list[tuple[int, bytearray, list[Segment]]]:
             """Every message that has arrived whole, as (peer, head, attachments); never waits."""
+
+        def drop(self, peer: int, for_good: bool) -> None:
+            """Send nothing more to a peer, which is dead (for good) or silent."""
+
+        def take_back(self, peer: int) -> None:
+            """A silent peer has been heard of again."""
 
         def wait(self, seconds: float) -> None:
             """Sleep until something may have arrived, at most so long."""

@@ -70,8 +70,9 @@ SCRUBBED = (
     "SLURM_CPU_BIND",  # an srun in a task would bind its own tasks to this rank's cores
     "SLURM_MPI_TYPE",
     "SLURM_PMI",
-    "MPIFLOW_INTERRUPT",  # these two are meant for the rank 0 of this launch, not for a farm started by a task
+    "MPIFLOW_INTERRUPT",  # these are meant for the rank 0 of this launch, not for a farm started by a task
     "MPIFLOW_FRONT",
+    "MPIFLOW_VERDICT",
 )
 
 

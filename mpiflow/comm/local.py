@@ -27,6 +27,7 @@ class LocalComm:
 
     def __init__(self, worker: Worker) -> None:
         self.peers = [0]
+        self.lost: list[int] = []  # the worker ends with this process
         self._worker = worker
         self._lock = threading.Lock()  # several DataFlowKernels may drive at once
 
@@ -43,6 +44,12 @@ class LocalComm:
         if not head:
             return []
         return [(0, bytearray(head), [Segment(memoryview(buffer)) for buffer in attachments])]
+
+    def drop(self, peer: int, for_good: bool) -> None:
+        """Never called: the worker cannot be lost."""
+
+    def take_back(self, peer: int) -> None:
+        """Never called, as it cannot be dropped."""
 
     def wait(self, seconds: float) -> None:
         """Sleep until a runner has something to say, at most so long."""

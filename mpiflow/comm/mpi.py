@@ -10,6 +10,15 @@ Nothing here blocks. A send is started and its buffers are kept until it is comp
 started and looked at again by the next `poll`. One lock is round every MPI call: several threads of rank 0
 may drive the farm, one at a time.
 
+**A peer that dies.** Under ULFM (Open MPI with ``--with-ft ulfm``) a call that has to do with it fails: the
+failure is acknowledged, the peer's number goes into `lost`, and the traffic with all others goes on. MPICH says
+nothing, ever; whoever uses this notices the silence, and calls `drop`. To a peer that has been dropped nothing is
+sent any more: with some networks such a send never comes back. The buffers of what was under way stay, since MPI
+may still read or write them. After a loss MPI_Finalize can hang, so `hurt` says that it must not be called.
+
+**Heartbeats** are empty messages, sent synchronously: the next one leaves when the last one has been received. A
+rank 0 that is busy elsewhere for an hour then has one message of each worker waiting, and not thousands.
+
 Every poll probes twice: with both MPICH and Open MPI the first probe often only pulls a message in, and the
 second one sees it. One probe a wake costs a whole extra sleep of latency.
 """
@@ -28,11 +37,14 @@ from mpiflow.errors import FarmLost
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Buffer, Callable, Sequence  # type: ignore[attr-defined]
+    from mmap import mmap
 
 HEAD, HEAD_WITH, PIECE = 1, 2, 3
 PIECE_BYTES = 1 << 30
 #: Messages taken in one poll, so that a flood from the workers cannot keep rank 0 from giving out work.
 MOST_MESSAGES = 64
+#: What MPI reports when a process has died, and the communicator is otherwise well.
+_DEAD = (MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING)
 
 
 class _Incoming:
@@ -58,9 +70,13 @@ class MPIComm:
     ----------
     room : callable
         For a rank, what makes the memory that attachments are received into, from their size in bytes.
+    inside : bytearray or mmap, optional
+        Its one byte is 1 for as long as this rank is inside MPI, for who watches it from outside.
     """
 
-    def __init__(self, room: Callable[[int], Callable[[int], Segment]]) -> None:
+    def __init__(
+        self, room: Callable[[int], Callable[[int], Segment]], inside: bytearray | mmap | None = None
+    ) -> None:
         self._comm = MPI.COMM_WORLD.Dup()
         # A peer that has died is an error to be told, never the end of the job by MPI's own default.
         self._comm.Set_errhandler(MPI.ERRORS_RETURN)
@@ -71,25 +87,87 @@ class MPIComm:
         self._source = MPI.ANY_SOURCE if self.rank == 0 else 0
         self._status = MPI.Status()
         self._lock = allocate_lock()
-        #: Set when MPI has reported a failure: a collective call, MPI_Finalize among them, could hang now.
-        self.broken = False
-        self._sends: list[tuple[MPI.Request, object]] = []
+        self._inside: bytearray | mmap = bytearray(1) if inside is None else inside
+        #: Set when a rank has been lost: a collective call, MPI_Finalize among them, could hang now.
+        self.hurt = False
+        #: Peers that MPI has reported dead, for the user of this to take.
+        self.lost: list[int] = []
+        self._gone: set[int] = set()
+        self._sends: list[tuple[MPI.Request, object, int]] = []
         self._incoming: list[_Incoming] = []
+        self._beat: MPI.Request | None = None
+        self._abandoned: list[object] = []
 
     def send(self, peer: int, head: bytes, attachments: Sequence[Buffer] = ()) -> None:
-        """Start to send a message; returns at once.
+        """Start to send a message; returns at once. To a peer that has been dropped: nothing.
 
         Raises
         ------
         FarmLost
-            When MPI reports a failure, here and in `poll`: a rank is lost.
+            When MPI reports a failure other than a peer's death, here and in `poll`.
         """
         with self._lock:
+            if peer in self._gone:
+                return
+            self._inside[0] = 1
             try:
                 self._send(peer, head, attachments)
             except MPI.Exception as error:
-                self.broken = True
-                raise FarmLost(f"MPI reports that rank {peer} cannot be reached: {error}") from error
+                self._note_failure(error)
+            finally:
+                self._inside[0] = 0
+
+    def beat(self) -> None:
+        """Send rank 0 a sign of life, if it has received the last one."""
+        with self._lock:
+            try:
+                if self._beat is None or self._beat.Test():
+                    self._beat = self._comm.Issend([b"", MPI.BYTE], 0, HEAD)
+            except MPI.Exception as error:
+                self._note_failure(error)
+
+    def _note_failure(self, error: MPI.Exception) -> None:
+        """Take note of who has died, and go on with the others; FarmLost when that is not what has happened."""
+        self.hurt = True
+        if error.Get_error_class() not in _DEAD:
+            raise FarmLost(f"MPI reports a failure: {error}") from error
+        comm = self._comm
+        comm.Ack_failed(self.size)
+        failed = comm.Get_failed()
+        ranks = MPI.Group.Translate_ranks(failed, list(range(failed.Get_size())), comm.Get_group())
+        for rank in ranks:
+            if rank not in self._gone:
+                self._drop(rank)
+                if rank in self.peers:
+                    self.lost.append(rank)
+
+    def drop(self, peer: int, for_good: bool) -> None:
+        """Send nothing more to a peer, which is lost.
+
+        Parameters
+        ----------
+        peer : int
+            Its number.
+        for_good : bool
+            Whether it is dead. One that is silent may come back, see `take_back`.
+        """
+        self.hurt = True
+        with self._lock:
+            if for_good:
+                self._drop(peer)
+            else:
+                self._gone.add(peer)
+
+    def _drop(self, peer: int) -> None:
+        self._gone.add(peer)
+        self._abandoned += [entry for entry in self._sends if entry[2] == peer]
+        self._abandoned += [message for message in self._incoming if message.peer == peer]
+        self._sends = [entry for entry in self._sends if entry[2] != peer]
+        self._incoming = [message for message in self._incoming if message.peer != peer]
+
+    def take_back(self, peer: int) -> None:
+        """A peer that was silent has been heard of again."""
+        self._gone.discard(peer)
 
     def _send(self, peer: int, head: bytes, attachments: Sequence[Buffer]) -> None:
         if not attachments:
@@ -105,17 +183,19 @@ class MPIComm:
     def _start(self, peer: int, buffer: bytes | memoryview, tag: int) -> None:
         request = self._comm.Isend([buffer, MPI.BYTE], peer, tag)
         if not request.Test():  # most small messages are gone at once
-            self._sends.append((request, buffer))
+            self._sends.append((request, buffer, peer))
 
     def poll(self) -> list[tuple[int, bytearray, list[Segment]]]:
         """Every message that has arrived whole, as (peer, head, attachments)."""
         arrived: list[tuple[int, bytearray, list[Segment]]] = []
         with self._lock:
+            self._inside[0] = 1
             try:
                 self._poll(arrived)
             except MPI.Exception as error:
-                self.broken = True
-                raise FarmLost(f"MPI reports that a rank is lost: {error}") from error
+                self._note_failure(error)
+            finally:
+                self._inside[0] = 0
         return arrived
 
     def _poll(self, arrived: list[tuple[int, bytearray, list[Segment]]]) -> None:

@@ -26,15 +26,19 @@ DROP       rank 0 → worker    attempt numbers, u64 each: forget these, kill wh
 PING       rank 0 → worker    nothing; acknowledged at once
 QUIT       rank 0 → worker    nothing; the job is over
 FORGET     rank 0 → runner    nothing; the function is called no more
+LIMIT      rank 0 → worker    bytes of memory, u64, that the task of this attempt, which follows, may use
+STACKS     rank 0 → worker    nothing; say what your threads and your runners are at
 HELLO      worker → rank 0    pickled dict: host, pid, CPUs; or what is wrong with it
 ACK        worker → rank 0    nothing; ``aid`` is how many messages have been received since the last
 STARTED    runner → worker    nothing; sent for tasks with a walltime, whose clock starts now
 DONE       runner → rank 0    pickled result
 RAISED     runner → rank 0    a failure, see `comm.pickling`
 DIED       worker → rank 0    pickled words: how the process that ran the task ended
-OVERTIME   worker → rank 0    nothing; the task was ended at its walltime
+OVERTIME   worker → rank 0    the task was ended at its walltime: nothing; at its memory limit: limit and peak, u64 each
 OUTPUT     worker → rank 0    what tasks printed: pickled list of (tid, fid, stream, text, bytes left out)
 BYE        worker → rank 0    nothing; its last word, the runners have gone
+LEAVING    runner → worker    nothing; it ends now, so that what it was given ahead is for another
+STACK_TEXT worker → rank 0    pickled list of (what, text): the rank itself, then each runner
 =========  =================  ====================================================================
 """
 
@@ -48,12 +52,14 @@ if TYPE_CHECKING:
 
 #: aid, tid, fid, size, time, kind, more
 HEADER = Struct("<QIIIfHH")
+#: Payload of an OVERTIME that is one of memory: limit and peak.
+EXCESS = Struct("<QQ")
 #: Payloads and buffers above this many bytes travel beside the stream. Below it a copy is cheaper than
 #: another message (MPI) or another file descriptor (a runner).
 INLINE = 64 * 1024
 
-SETTINGS, FUNCTION, TASK, TASK_RANK, TASK_FORK, DROP, PING, QUIT, FORGET = range(1, 10)
-HELLO, ACK, STARTED, DONE, RAISED, DIED, OVERTIME, OUTPUT, BYE = range(16, 25)
+SETTINGS, FUNCTION, TASK, TASK_RANK, TASK_FORK, DROP, PING, QUIT, FORGET, STACKS, LIMIT = range(1, 12)
+HELLO, ACK, STARTED, DONE, RAISED, DIED, OVERTIME, OUTPUT, BYE, STACK_TEXT, LEAVING = range(16, 27)
 
 
 def record(kind: int, payload: bytes = b"", aid: int = 0, tid: int = 0, fid: int = 0) -> bytes:

@@ -5,11 +5,15 @@ Importing this module is MPI_Init.
 
 from __future__ import annotations
 
+import os
+
 import mpi4py
 
 mpi4py.rc.finalize = False  # done by `finalize`, before the exit code is decided on, not behind our back
 
 from mpi4py import MPI  # noqa: E402
+
+from mpiflow import linux  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +32,8 @@ else:
 
     Library = namedtuple("Library", ("name", "standard", "mpi4py", "thread_level"))
 
+#: What MPICH and Open MPI call the files of their shared memory.
+_SHARED_FILES = ("/dev/shm/mpich_shm_", "/dev/shm/sm_segment.")
 _THREAD_LEVELS = {
     MPI.THREAD_SINGLE: "single",
     MPI.THREAD_FUNNELED: "funneled",
@@ -41,12 +47,23 @@ def size() -> int:
     return MPI.COMM_WORLD.Get_size()
 
 
-def on_this_node() -> tuple[int, list[int]]:
-    """How many ranks share this node's memory, and which of them are workers, in order; collective over the world."""
+def on_this_node() -> dict[int, int]:
+    """The ranks that share this node's memory, in order, and their process ids; collective over the world."""
     node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
-    ranks: list[int] = node.allgather(MPI.COMM_WORLD.Get_rank())
+    ranks: list[tuple[int, int]] = node.allgather((MPI.COMM_WORLD.Get_rank(), os.getpid()))
     node.Free()
-    return len(ranks), [rank for rank in ranks if rank > 0]
+    return dict(sorted(ranks))
+
+
+def unlink_files() -> None:
+    """Take the names off the shared memory of this node's ranks, which keep what they have mapped.
+
+    MPI removes these files in MPI_Finalize: after a rank has been lost, or killed, they would stay for ever, and
+    fill the memory of the node. MPICH and Open MPI map them on every rank of a node before MPI_Init returns, so
+    call it when all of those have come so far: after `on_this_node`.
+    """
+    for prefix in _SHARED_FILES:
+        linux.unlink_mapped(prefix)
 
 
 def library() -> Library:

@@ -19,6 +19,7 @@ from mpiflow.errors import ConfigurationError, UnsupportedFeatureError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from mpiflow.kernel.app import App
     from mpiflow.kernel.task import Task
 
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 Completion = tuple["Task", Any, "BaseException | None"]
 #: A task that is to run, with its arguments, all dependencies met.
 Submission = tuple["Task", tuple[Any, ...], dict[str, Any]]
+
+
+class AttemptLost(Exception):
+    """The worker that had a task is gone: the task has not failed, and is to be handed out again, uncharged."""
 
 
 class Settings(NamedTuple):
@@ -165,6 +170,14 @@ class BulkExecutor(Executor):
     def kill(self, task: Task) -> bool:
         """End a task that runs, by force; whether that can be done. Nothing more is heard of it."""
         return False
+
+    def seconds_of(self, app: App) -> float | None:
+        """Seconds that tasks of an app have taken, in the mean; None where that is not known."""
+        return None
+
+    def longest(self) -> float:
+        """The longest of such means; 0 where none is known."""
+        return 0.0
 
     def wait(self, seconds: float) -> None:
         """Sleep, less when there may be something to collect."""

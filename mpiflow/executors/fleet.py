@@ -11,7 +11,8 @@ import pickle
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,19 @@ from mpiflow import linux
 from mpiflow.comm import wire
 from mpiflow.comm.wire import DONE, HEADER, OVERTIME
 from mpiflow.errors import FarmLost
+from mpiflow.executors.losses import Limits, Losses
 from mpiflow.farm.farm import Attempt, Farm
 
 if TYPE_CHECKING:
     from mpiflow.comm import Comm
     from mpiflow.comm.segments import Segment
     from mpiflow.kernel.task import Task
+
+
+#: Kind of an answer that no worker has given: the one that had the task is lost.
+LOST = -1
+#: Seconds that one who only looks on waits for the fleet.
+LOOK_WITHIN = 1.0
 
 
 class Delivery(Attempt["Task"]):
@@ -74,9 +82,23 @@ class Fleet:
         What every worker is told first: ``path``, ``directory``, ``environment``.
     printed : callable
         Called with what tasks print.
+    limits : Limits, optional
+        When a worker counts as lost; default: never, for one in this very process.
+    say : callable, optional
+        Tells the user of workers that come and go.
+    host_lost : callable, optional
+        Called with the name of a host that is not to be used again.
     """
 
-    def __init__(self, comm: Comm, settings: dict[str, object], printed: Print) -> None:
+    def __init__(
+        self,
+        comm: Comm,
+        settings: dict[str, object],
+        printed: Print,
+        limits: Limits | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        host_lost: Callable[[str], None] = lambda _: None,
+    ) -> None:
         linux.sleep_exactly()  # this thread, and those it starts
         self.comm = comm
         self.hosts: dict[int, dict[str, object]] = {}
@@ -89,6 +111,12 @@ class Fleet:
         self._variables = dict(os.environ)
         self._printed = printed
         self._farm: Farm[Task] = Farm()
+        #: Whether guardians leave notes of the deaths of their ranks.
+        self.leaves_notes = False
+        #: What becomes of workers that are lost; None where none can be.
+        self.losses: Losses | None = None
+        if limits is not None:
+            self.losses = Losses(self._farm, comm, limits, say, host_lost, self._give_back)
         self._lock = threading.Lock()
         #: Numbers of new attempts.
         self.aids = count(1)
@@ -96,6 +124,10 @@ class Fleet:
         self._functions: dict[int, bytes] = {}
         self._names: dict[int, str] = {}
         self._forgotten: deque[int] = deque()
+        #: Words for workers that wait for their next bulk.
+        self._beside: dict[int, bytes] = {}
+        #: Stacks that workers have sent since they were asked, each (what, text).
+        self.stacks: dict[int, list[tuple[str, str]]] = {}
         self._messages = 0
 
     # --- who is there -------------------------------------------------------------------------------------
@@ -114,28 +146,29 @@ class Fleet:
         """
         with self._lock:
             settings = pickle.dumps({**self._settings, **(more or {}), "runners": runners}, 5)
+            if self.losses is not None and more and self.leaves_notes:
+                self.losses.notes = str(more.get("notes", ""))
             for worker in workers:
                 if self._told.get(worker) == settings:
                     continue
                 self._told[worker] = settings
                 self.runners[worker] = runners
                 self.comm.send(worker, wire.record(wire.SETTINGS, settings))
-                if worker in self.hosts:
+                if worker in self._farm.workers:
                     self._farm.on_joined(worker, runners)
 
     def slots(self, workers: Iterable[int]) -> int:
         """Tasks that these workers can run at once."""
         return sum(self.runners.get(worker, 1) for worker in workers)
 
-    def meet_all(self, seconds: float) -> None:
-        """Wait until every worker has reported; FarmLost when the time is over first."""
-        end = time.monotonic() + seconds
-        while len(self.hosts) < len(self.comm.peers):
-            if time.monotonic() > end:
-                missing = sorted(set(self.comm.peers) - set(self.hosts))
-                raise FarmLost(f"rank {missing[0]} and {len(missing) - 1} others have not reported in {seconds:g} s")
+    def meet_all(self) -> None:
+        """Wait until every worker has reported that still may; the limits of the fleet say how long."""
+        while any(peer not in self.hosts and self._may_report(peer) for peer in self.comm.peers):
             self.pump()
             self.comm.wait(0.001)
+
+    def _may_report(self, peer: int) -> bool:
+        return self.losses is None or self.losses.presence.awaits(peer)
 
     def surroundings(self) -> dict[str, object]:
         """This process's directory, and what the script has changed in its environment, as settings for tasks."""
@@ -159,6 +192,34 @@ class Fleet:
     def outstanding(self) -> int:
         """Tasks that workers have."""
         return self._farm.outstanding
+
+    # --- for who looks on ---------------------------------------------------------------------------------
+
+    def held(self) -> dict[int, list[Task]]:
+        """Tasks of each worker that has any; TimeoutError when rank 0 is held up inside MPI."""
+        with self._looking():
+            return {worker: [attempt.task for attempt in held] for worker, held in self._farm.held.items()}
+
+    def ask_stacks(self) -> list[int]:
+        """Ask every worker in service for its stacks, which come into `stacks`; the workers asked.
+
+        TimeoutError when rank 0 is held up inside MPI.
+        """
+        with self._looking():
+            self.stacks.clear()
+            for worker in self._farm.workers:
+                self.comm.send(worker, wire.record(wire.STACKS))
+            return self._farm.workers
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """The lock, for one who may not hang where rank 0 does."""
+        if not self._lock.acquire(timeout=LOOK_WITHIN):
+            raise TimeoutError(f"rank 0 has been inside MPI, or a plan, for more than {LOOK_WITHIN:g} s")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     # --- the way out --------------------------------------------------------------------------------------
 
@@ -187,11 +248,14 @@ class Fleet:
             fid = self._forgotten.popleft()
             del self._functions[fid], self._names[fid]
             for worker in self._farm.on_forgotten(fid):
-                self.comm.send(worker, wire.record(wire.FORGET, fid=fid))
+                # With the next bulk: a worker may have died unnoticed, and gets no message that nothing limits.
+                self._beside[worker] = self._beside.get(worker, b"") + wire.record(wire.FORGET, fid=fid)
 
     def _flush(self) -> None:
         for bulk in self._farm.plan():
             parts = [self._functions[fid] for fid in bulk.new_functions]
+            if self._beside and bulk.worker in self._beside:
+                parts.insert(0, self._beside.pop(bulk.worker))
             attachments: list[Any] = []
             for delivery in bulk.attempts:
                 assert isinstance(delivery, Delivery)
@@ -221,6 +285,12 @@ class Fleet:
         """Take every message that has arrived, put each result into its inbox, and give out more."""
         with self._lock:
             messages = self.comm.poll()
+            losses = self.losses
+            if losses is not None:
+                now = time.monotonic()
+                for peer, _, _ in messages:
+                    losses.presence.heard(peer, now)
+                losses.look(now)
             for peer, head, attachments in messages:
                 self._take(peer, head, attachments)
             if messages and self._farm.waiting:
@@ -231,18 +301,26 @@ class Fleet:
         unpack, header, end = HEADER.unpack_from, HEADER.size, len(head)
         results: list[tuple[int, float]] = []
         places: list[tuple[int, int, int, int]] = []
-        acknowledged = position = 0
+        acknowledged = position = failed = 0
         while position < end:
             aid, _, _, size, seconds, kind, more = unpack(head, position)
             start = position + header
             position = start + size
             if DONE <= kind <= OVERTIME:
+                if kind != DONE:
+                    failed += 1
                 results.append((aid, seconds))
                 places.append((kind, more, start, position))
             elif kind == wire.ACK:
                 acknowledged += aid
             else:
                 self._hear(peer, kind, pickle.loads(head[start:position]))
+        losses = self.losses
+        if losses is not None:
+            if (forgotten := losses.came_back(peer)) is not None:
+                self._welcome_back(peer, forgotten)
+            if results:
+                losses.on_results(peer, len(results) - failed, failed)
         view = memoryview(head)
         deliveries = self._farm.on_results(peer, results, acknowledged)
         taken = 0
@@ -261,11 +339,31 @@ class Fleet:
                 self._printed(peer, tid, self._names.get(fid, "?"), stream, text, left_out)
         elif kind == wire.HELLO:
             self.on_hello(peer, said)
+        elif kind == wire.STACK_TEXT:
+            self.stacks[peer] = said
 
     def on_hello(self, peer: int, hello: dict[str, object]) -> None:
         """A worker has reported: take it into service."""
         self.hosts[peer] = hello
-        self._farm.on_joined(peer, self.runners.get(peer, 1))
+        if self.losses is None or self.losses.on_hello(peer, hello):
+            self._farm.on_joined(peer, self.runners.get(peer, 1))
+
+    # --- losses -------------------------------------------------------------------------------------------
+
+    def _give_back(self, deliveries: Iterable[Delivery], worker: int, why: str) -> None:
+        """Tell the executors that a worker will not answer; those in its slots, the first ones, may have been why."""
+        slots = self.runners.get(worker, 1)
+        for place, delivery in enumerate(deliveries):
+            words = pickle.dumps((why, place < slots), 5)
+            delivery.inbox.append((delivery, LOST, memoryview(words), (), worker))
+
+    def _welcome_back(self, worker: int, forgotten: list[int]) -> None:
+        """Take a worker back into service that was silent: it forgets what it had, and hears what it has missed."""
+        numbers = b"".join(aid.to_bytes(8, "little") for aid in forgotten)
+        missed = wire.record(wire.SETTINGS, self._told[worker]) if worker in self._told else b""
+        self.comm.send(worker, missed + wire.record(wire.DROP, numbers))
+        if worker in self.hosts:
+            self._farm.on_joined(worker, self.runners.get(worker, 1))
 
     def where(self, worker: int) -> str:
         """A worker in words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import signal
@@ -24,8 +25,8 @@ from mpiflow.errors import (
     SerializationError,
     WorkerLost,
 )
-from mpiflow.executors.base import BulkExecutor, Completion, Submission, check_count, check_resources
-from mpiflow.executors.fleet import Answer, Delivery, Fleet, installed
+from mpiflow.executors.base import AttemptLost, BulkExecutor, Completion, Submission, check_count, check_resources
+from mpiflow.executors.fleet import LOST, Answer, Delivery, Fleet, installed
 from mpiflow.executors.options import options
 from mpiflow.executors.ranks import Ranks, by_host, check_ranks, choose
 
@@ -38,8 +39,8 @@ MOST_FUNCTION_BYTES = 1 << 30
 #: How processors may be shared out among runners, beside lists of them; see `worker.binding`.
 AFFINITIES = ("none", "block", "block-reverse", "alternating")
 _LIST = re.compile(r"list(:\d+(-\d+)?(,\d+(-\d+)?)*)+")
-#: Seconds for all workers to report, where an executor is chosen by their hosts.
-MEET_WITHIN = 120.0
+#: Workers that may be lost while they run one and the same task, before the task is held to be the reason.
+MOST_LOSSES = 5
 _FIELDS = (
     "label", "ranks", "isolation", "runners_per_rank", "prefetch", "storage_access", "working_dir", "cpu_affinity",
     "available_accelerators", "drain_period",
@@ -183,7 +184,7 @@ class MPIExecutor(BulkExecutor):
             raise ConfigurationError(words)
         fleet = installed() or local_fleet()
         if by_host(self.ranks):
-            fleet.meet_all(MEET_WITHIN)
+            fleet.meet_all()
         hosts = {worker: str(said["host"]) for worker, said in fleet.hosts.items()}
         self._workers = choose(self.ranks, fleet.comm.peers, hosts, self.settings.before)
         isolation = self.isolation or options.isolation
@@ -194,7 +195,11 @@ class MPIExecutor(BulkExecutor):
         settings = fleet.surroundings()
         settings["affinity"], settings["accelerators"] = self.cpu_affinity, self.available_accelerators
         settings["numbered"], settings["as_parsl"] = self.numbers_workers, options.as_parsl
+        if fleet.leaves_notes:
+            settings["notes"] = os.path.join(os.path.abspath(self.run_dir), "requests")
         fleet.configure(1 if isolation == "rank" else runners, self._workers, settings)
+        if fleet.losses is not None and isolation == "rank":
+            fleet.losses.presence.exempt.update(self._workers)
         self._pool = fleet.pool(self._workers, self.prefetch)
         self._fleet = fleet
         self.slots = fleet.slots(self._workers)  # once: it is asked for each task, where there are several executors
@@ -340,6 +345,8 @@ class MPIExecutor(BulkExecutor):
     def _failure(self, kind: int, task: Task, payload: memoryview, worker: int) -> BaseException:
         if kind == wire.RAISED:
             return unpack_failure(payload, task.words)
+        if kind == LOST:
+            return self._lost(task, worker, *pickle.loads(payload))
         if kind == wire.OVERTIME:
             return AppTimeout(f"App {task.app.name} exceeded walltime: {task.walltime:g} seconds")
         code, pid, peak = pickle.loads(payload)
@@ -348,6 +355,16 @@ class MPIExecutor(BulkExecutor):
         words = f"{task.words}: the process that ran it (pid {pid}, {where}) {how}; its peak memory was "
         host = str(self.fleet.hosts.get(worker, {}).get("host", ""))
         return WorkerLost(words + f"{peak / 1024:.0f} MiB", worker, host)
+
+    def _lost(self, task: Task, worker: int, why: str, may_be_why: bool) -> BaseException:
+        """What the loss of a worker means for a task: another attempt, unless it takes down one after another."""
+        words = f"{task.words}: {self.fleet.where(worker)} was lost while it had the task ({why})"
+        if may_be_why:
+            task.losses = getattr(task, "losses", 0) + 1
+            if task.losses >= MOST_LOSSES:
+                host = str(self.fleet.hosts.get(worker, {}).get("host", ""))
+                return WorkerLost(f"{words}; it is the {task.losses}th worker lost with it", worker, host)
+        return AttemptLost(words)
 
     def _drain(self) -> list[Completion]:
         """Fail what no worker has been given."""

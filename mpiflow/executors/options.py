@@ -28,6 +28,10 @@ class Options:
         Whether nothing is taken up from earlier runs.
     checkpoint_all : bool
         Whether apps without ``cache=True`` are remembered too.
+    stall_warning : float
+        Seconds without progress after which rank 0 says what it waits for; 0 for never.
+    launch : str
+        The MPI, the launcher and the ranks of this job, for the log; empty without MPI.
     """
 
     def __init__(self) -> None:
@@ -41,6 +45,8 @@ class Options:
         self.trust = False
         self.fresh = False
         self.checkpoint_all = False
+        self.stall_warning = 300.0
+        self.launch = ""
         #: Whether the script was started by ``python -m mpiflow``: then a first call loads a default Config.
         self.started_by_mpiflow = False
 

@@ -27,7 +27,7 @@ result of an attempt the farm no longer knows is late, and is dropped.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -228,7 +228,8 @@ class Farm(Generic[T]):
         known = self._workers.get(worker)
         if known is None:
             return [None for _ in results]
-        known.unacknowledged -= acknowledged
+        # One that was silent, and came back, acknowledges what it was sent before.
+        known.unacknowledged = max(0, known.unacknowledged - acknowledged)
         held, seconds_of = known.held, self._seconds
         taken: list[Attempt[T] | None] = []
         for aid, seconds in results:
@@ -252,6 +253,17 @@ class Farm(Generic[T]):
             pool.free.pop(worker, None)
             pool.roomy.pop(worker, None)
         return list(known.held.values())
+
+    def stranded(self) -> list[frozenset[int] | None]:
+        """Members of the pools in which attempts wait and no worker is left; None for the pool of all."""
+        return [pool.members for pool in self._stocked.values() if not self._serving(pool)]
+
+    def lives_by(self, workers: Collection[int]) -> bool:
+        """Whether some pool would have no worker without these."""
+        return any(serving <= set(workers) for pool in self._pools if (serving := self._serving(pool)))
+
+    def _serving(self, pool: _Pool[T]) -> set[int]:
+        return set(self._workers) if pool.members is None else self._workers.keys() & pool.members
 
     def on_forgotten(self, fid: int) -> list[int]:
         """A function is called no more; returns the workers that have it."""
@@ -430,6 +442,11 @@ class Farm(Generic[T]):
     def busy(self) -> int:
         """Workers that hold at least one attempt."""
         return sum(bool(known.held) for known in self._workers.values())
+
+    @property
+    def held(self) -> dict[int, list[Attempt[T]]]:
+        """What each worker that has something holds, in the order in which it was given it."""
+        return {number: list(known.held.values()) for number, known in self._workers.items() if known.held}
 
     def sanity_check(self) -> None:
         """Check every cross-index; tests call it after each event."""

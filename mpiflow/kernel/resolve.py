@@ -17,6 +17,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from mpiflow.errors import DependencyError, JoinError, TaskExited, TaskKilled
+from mpiflow.executors.base import AttemptLost
 from mpiflow.kernel.dependencies import failures_among, source_of, value_of
 from mpiflow.kernel.futures import AppFuture
 from mpiflow.kernel.graph import TaskGraph
@@ -179,6 +180,9 @@ class Resolver:
 
     def _fail_try(self, task: Task, error: BaseException, ended: deque[Task]) -> None:
         """A try has failed: the task is tried again while its budget lasts, else it has failed."""
+        if isinstance(error, AttemptLost):
+            self._try_again(task)
+            return
         if isinstance(error, SystemExit):
             exited = TaskExited(f"{task.words} called sys.exit({error.code!r})")
             exited.__cause__ = error
@@ -196,16 +200,19 @@ class Resolver:
                 error, cost = own, float("inf")
         task.fail_cost = getattr(task, "fail_cost", 0.0) + cost
         if task.fail_cost <= self._retries:
-            task.state = _retryable
             task.fail_history = []
-            self.retry_count += 1
-            if self._log.tells:
-                self._log.changed(task, _launched)
-            self._ready.append(task)
+            self._try_again(task)
         else:
             task.error = error
             task.state = _failed
             ended.append(task)
+
+    def _try_again(self, task: Task) -> None:
+        task.state = _retryable
+        self.retry_count += 1
+        if self._log.tells:
+            self._log.changed(task, _launched)
+        self._ready.append(task)
 
     def _take_edits(self, task: Task, record: TaskRecord) -> None:
         """What a retry handler has changed in the record holds for the next try."""

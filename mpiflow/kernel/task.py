@@ -49,7 +49,7 @@ class Task:
 
     __slots__ = (
         "app", "args", "auto", "depends", "dfk", "error", "executor", "fail_cost", "fail_count", "fail_history",
-        "from_memo", "future", "hashsum", "id", "invoked", "kwargs", "launched", "outputs", "packed", "priority",
+        "from_memo", "future", "hashsum", "id", "invoked", "kwargs", "launched", "losses", "outputs", "packed", "priority",
         "resources", "returned", "state", "streams", "tries", "value", "walltime",
     )  # fmt: skip
 
@@ -76,8 +76,8 @@ class Task:
 
     # Set only when needed, to keep a pending task small: dfk, future (always); value or error, and when
     # (`returned`), when it has ended; outputs, resources, auto and streams when the call names such; launched with
-    # the first try; fail_cost, fail_count and fail_history after the first failure; from_memo and packed (the
-    # result's pickle) for a cached app.
+    # the first try; fail_cost, fail_count and fail_history after the first failure; losses when workers were lost
+    # with it; from_memo and packed (the result's pickle) for a cached app.
     dfk: DataFlowKernel
     future: AppFuture
     value: Any
@@ -93,6 +93,7 @@ class Task:
     fail_cost: float
     fail_count: int
     fail_history: list[str]
+    losses: int
     from_memo: bool
     packed: bytes | None
 

@@ -46,6 +46,10 @@ class Console:
         if left_out:
             _write(target, f"{prefix}… and {left_out:,} bytes more that are not shown")
 
+    def say(self, words: str) -> None:
+        """Tell the user something about the job itself."""
+        _write(sys.stderr, f"mpiflow: {words}")
+
     def _new_second(self) -> None:
         second = int(time.monotonic())
         if second != self._second:

@@ -7,7 +7,6 @@ from typing import Any
 
 from mpiflow.executors.base import check_count
 from mpiflow.executors.fleet import installed
-from mpiflow.executors.mpi import MEET_WITHIN
 from mpiflow.executors.mpi import MPIExecutor as Farm
 from mpiflow.parsl.ignored import HIGH_THROUGHPUT, MPI, take_ignored
 from mpiflow.parsl.launchers import SimpleLauncher
@@ -95,7 +94,7 @@ def _ranks_a_node() -> int:
     fleet = installed()
     if fleet is None:
         return 1  # no MPI: the runners are this process's own
-    fleet.meet_all(MEET_WITHIN)
+    fleet.meet_all()
     return max(Counter(said["host"] for said in fleet.hosts.values()).values())
 
 

@@ -20,16 +20,19 @@ from collections import deque
 from mpiflow import linux
 from mpiflow.comm import wire
 from mpiflow.comm.wire import HEADER, records
+from mpiflow.errors import FarmLost
 from mpiflow.worker.environment import StandardStreams, Surroundings, enter, set_variables, thread_counts
 from mpiflow.worker.pool import RunnerPool, Task
 from mpiflow.worker.tasks import Functions, run_task
+from mpiflow.worker.zygote import RANK_STOPPED_AT_MOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined]
 
-    from mpiflow.comm import Comm
+    from mpiflow.comm.mpi import MPIComm
     from mpiflow.comm.segments import Segment
+    from mpiflow.worker.guardian import Guardian
     from mpiflow.worker.pool import Binding
     from mpiflow.worker.zygote import Zygote
 
@@ -44,6 +47,8 @@ LOOK_EVERY = 0.0005
 #: How long a stream of results may gather before it is passed on, in seconds: the runner then need not wake
 #: the worker for each, and rank 0 gets them in one message.
 GATHER = 100e-6
+#: Seconds between two signs of life, unless rank 0 wants another time.
+HEARTBEAT = 2.0
 
 
 class Worker:
@@ -64,6 +69,12 @@ class Worker:
         self._cores = cores
         self._place = place
         self.quitting = False
+        #: Whether it has to leave without MPI_Finalize, because another rank has been lost.
+        self.hurt = False
+        #: Where this rank's guardian may leave a note of its death.
+        self.notes = ""
+        #: Seconds between two signs of life.
+        self.heartbeat = HEARTBEAT
         self._unacknowledged = 0
         self._pinged = False
         self._functions = Functions()
@@ -102,13 +113,26 @@ class Worker:
                 self._drop({int(number) for number in view[start:end].cast("Q")})
             elif kind == wire.PING:
                 self._pinged = True
+            elif kind == wire.STACKS:
+                self._tell_stacks()
             elif kind == wire.QUIT:
                 self.quitting = True
+                self.hurt = aid > 0
         self._unacknowledged += tasks > 0
+
+    def _tell_stacks(self) -> None:
+        """Say what the threads of this process and its runners are at."""
+        from mpiflow.stacks import own_stacks
+
+        said = [("", own_stacks())]
+        said += [(f"runner {slot}, pid {pid}", text) for slot, pid, text in self.pool.stacks()]
+        self._results.append(wire.record(wire.STACK_TEXT, dumps(said, 5)))
 
     def _configure(self, settings: dict[str, object]) -> None:
         size = settings["runners"]
         assert isinstance(size, int)
+        self.notes = str(settings.get("notes", ""))
+        self.heartbeat = float(str(settings.get("heartbeat", HEARTBEAT)))
         changed = settings.get("variables", {})  # by the script; None: removed
         assert isinstance(changed, dict)
         variables: dict[str, str | None] = {**thread_counts(self._cores // size), **changed}
@@ -225,18 +249,31 @@ class Worker:
 
 
 def serve(
-    comm: Comm, zygote: Zygote, hello: dict[str, object], cores: int, place: tuple[int, int]
+    comm: MPIComm,
+    zygote: Zygote,
+    hello: dict[str, object],
+    cores: int,
+    place: tuple[int, int],
+    guardian: Guardian,
 ) -> None:
     """A worker rank's life: from its greeting to the word to quit."""
     linux.sleep_exactly()
     worker = Worker(zygote, cores, place)
+    worker.pool.have_rank_watched(RANK_STOPPED_AT_MOST)
     comm.send(0, wire.record(wire.HELLO, dumps(hello, 5)))
-    last = time.perf_counter()
+    last = beaten = time.perf_counter()
+    told = ""
     while not worker.quitting:
         messages = comm.poll()
         for _, head, attachments in messages:
             worker.receive(head, attachments)
-        quiet = time.perf_counter() - last
+        now = time.perf_counter()
+        if now - beaten >= worker.heartbeat:
+            beaten = now
+            comm.beat()
+        if comm.lost:
+            raise FarmLost("rank 0 is lost")
+        quiet = now - last
         pause = 0.0 if messages else worker.longest_wait(quiet)
         if worker.unacknowledged and pause > 0.0:
             _send(comm, worker, acknowledge=True)
@@ -250,11 +287,16 @@ def serve(
             _send(comm, worker, acknowledge=False)
         if messages or happened:
             last = time.perf_counter()
+        if worker.notes != told:
+            told = worker.notes
+            guardian.tell(f"report {told}")
     worker.pool.close()
+    if worker.hurt:
+        comm.hurt = True
     comm.send(0, wire.record(wire.BYE))
 
 
-def _send(comm: Comm, worker: Worker, acknowledge: bool) -> None:
+def _send(comm: MPIComm, worker: Worker, acknowledge: bool) -> None:
     head, attachments = worker.take(acknowledge)
     if head:
         comm.send(0, head, attachments)

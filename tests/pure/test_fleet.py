@@ -26,15 +26,24 @@ class Paper:
 
     def __init__(self, peers: int) -> None:
         self.peers = list(range(1, peers + 1))
+        self.lost: list[int] = []
+        self.gone: dict[int, bool] = {}
         self.sent: list[tuple[int, bytes, list[Any]]] = []
         self.arriving: list[tuple[int, bytearray, list[Segment]]] = []
 
     def send(self, peer: int, head: bytes, attachments: Sequence[Any] = ()) -> None:
+        assert peer not in self.gone, f"a message to {peer}, which is lost"
         self.sent.append((peer, bytes(head), list(attachments)))
 
     def poll(self) -> list[tuple[int, bytearray, list[Segment]]]:
         arrived, self.arriving = self.arriving, []
         return arrived
+
+    def drop(self, peer: int, for_good: bool) -> None:
+        self.gone[peer] = for_good
+
+    def take_back(self, peer: int) -> None:
+        assert not self.gone.pop(peer)
 
     def wait(self, seconds: float) -> None:
         """Nothing comes by itself."""
@@ -318,7 +327,10 @@ def test_a_function_that_goes_is_dropped_by_the_workers_that_have_it_and_no_othe
     play.fleet.forget(play.fid)
     assert play.sent() == [], "it may come in the midst of anything, and is only noted"
     play.fid = play.fleet.register("other", b"other")
-    play.submit("next")
+    play.submit("next", "another")
     said = play.sent()
-    assert [(peer, kind) for peer, kind, _ in said if kind == wire.FORGET] == [(worker, wire.FORGET)]
+    assert {peer for peer, kind, _ in said if kind == wire.TASK} == {1, 2}
+    told = [(peer, kind) for peer, kind, _ in said if peer == worker]
+    assert told == [(worker, wire.FORGET), (worker, wire.FUNCTION), (worker, wire.TASK)], "with what it is sent next"
+    assert [peer for peer, kind, _ in said if kind == wire.FORGET] == [worker]
     assert len(play.fleet._functions) == len(play.fleet._names) == 1

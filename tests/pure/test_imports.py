@@ -16,15 +16,17 @@ import mpiflow
 PACKAGE = Path(mpiflow.__file__).parent
 
 #: What any room may import: they import nothing of ours themselves.
-COMMON = {"__init__", "context", "errors", "linux", "representation"}
+COMMON = {"__init__", "context", "errors", "exitcodes", "linux", "representation", "stacks"}
 #: For each room the rooms of ours that it may import beside those: the arrows of the design,
 #: `apps → kernel → executors → farm` and `executors, worker → comm`, followed on. `executors.local` puts a
 #: worker into the script's own process.
 MAY_IMPORT: dict[str, set[str]] = {
     "context": set(),
     "errors": set(),
+    "exitcodes": set(),
     "linux": set(),
     "representation": set(),
+    "stacks": set(),
     "farm": set(),
     "comm": set(),
     "data": set(),
@@ -217,7 +219,7 @@ def test_a_worker_rank_does_not_load(name: str, loaded: set[str]) -> None:
 
 def test_a_worker_rank_loads_few_rooms_and_none_of_rank_0s(loaded: set[str]) -> None:
     rooms = {room(module) for module in loaded if ours(module)}
-    assert rooms == {"__init__", "__main__", "cli", "comm", "context", "errors", "linux", "worker"}
+    assert rooms == {"__init__", "__main__", "cli", "comm", "context", "errors", "exitcodes", "linux", "worker"}
     assert {module for module in loaded if module.startswith("mpiflow.cli")} == {"mpiflow.cli", "mpiflow.cli.boot"}
 
 

@@ -1,0 +1,97 @@
+"""Which workers are heard of: silence is how most launches tell that a rank has died.
+
+MPICH reports nothing when a rank dies, and rank 0 must not ask: a message to a dead peer may never come back
+from MPI. So every worker says something at least once a period, and one that has been silent for longer than
+the limit is lost. It may come back: a rank that was stopped, or that its node had swapped out.
+
+Only time in which rank 0 itself listened counts. A script that computes for an hour, or a job that the batch
+system has suspended, must not find all of its workers silent: `judge` is called again and again while rank 0
+listens, and a longer gap between two calls is taken off every worker's silence.
+
+A worker that runs a task in its own process says nothing meanwhile, and is never judged (`exempt`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class Presence:
+    """When each worker was last heard of; time is an argument, in seconds on any clock that only goes forward.
+
+    Parameters
+    ----------
+    silence : float
+        After how many seconds of silence a worker is lost.
+    report : float
+        How many seconds the workers have to report at the start.
+
+    Examples
+    --------
+    >>> presence = Presence(silence=1.0, report=60.0)
+    >>> presence.expect([1, 2], now=0.0)
+    >>> presence.heard(1, now=0.0), presence.heard(2, now=0.0)
+    (None, None)
+    >>> for tenth in range(1, 12):
+    ...     presence.heard(1, now=tenth / 10)
+    ...     lost = presence.judge(now=tenth / 10)
+    >>> [(worker, round(seconds, 1)) for worker, seconds in lost]
+    [(2, 1.1)]
+    """
+
+    def __init__(self, silence: float, report: float) -> None:
+        self.silence = silence
+        self.report = report
+        #: Workers that are not judged.
+        self.exempt: set[int] = set()
+        #: Seconds between two calls of `judge`, about; a gap of twice as much is one in which nobody listened.
+        self.every = min(1.0, silence / 10)
+        self._heard: dict[int, float] = {}
+        self._awaited: dict[int, float] = {}
+        self._judged: float | None = None
+
+    def expect(self, workers: Iterable[int], now: float) -> None:
+        """These are to report."""
+        self._awaited.update((worker, now) for worker in workers)
+
+    def heard(self, worker: int, now: float) -> None:
+        """A worker has said something, whatever it is."""
+        self._heard[worker] = now
+
+    def reported(self, worker: int) -> None:
+        """A worker has come into service."""
+        self._awaited.pop(worker, None)
+
+    def awaits(self, worker: int) -> bool:
+        """Whether a worker is yet to report, and may."""
+        return worker in self._awaited
+
+    def forget(self, worker: int) -> None:
+        """A worker is lost: it is judged no more until it is heard of again."""
+        self._heard.pop(worker, None)
+        self._awaited.pop(worker, None)
+
+    def due(self, now: float) -> bool:
+        """Whether it is time for `judge`."""
+        return self._judged is None or now - self._judged >= self.every
+
+    def judge(self, now: float) -> list[tuple[int, float]]:
+        """Workers that have been silent for too long, each with the seconds of it."""
+        self._take_off_gap(now)
+        exempt, limit = self.exempt, now - self.silence
+        return [(worker, now - last) for worker, last in self._heard.items() if last < limit and worker not in exempt]
+
+    def missing(self, now: float) -> list[int]:
+        """Workers that should have reported by now; each is named once."""
+        late = [worker for worker, since in self._awaited.items() if now - since > self.report]
+        for worker in late:
+            del self._awaited[worker]
+        return sorted(late)
+
+    def _take_off_gap(self, now: float) -> None:
+        before, self._judged = self._judged, now
+        gap = 0.0 if before is None else now - before - self.every
+        if gap > self.every:
+            for known in (self._heard, self._awaited):
+                for worker in known:
+                    known[worker] = min(now, known[worker] + gap)  # it may have been heard of just now
