@@ -8,6 +8,10 @@ this process for its standard input, and writes a zero byte into the one that si
 there is nothing to save, and whoever wants the end gets it at once.
 
 One `select` waits for everything there is: signals (as bytes in a pipe), input, room for it, and a deadline.
+
+Some launchers never end: hydra waits for ever for a node that lost power, and any of them when it is stopped. So
+rank 0 says in a file when it has come to its end (`mpiflow.cli.verdict`), and a launcher that goes on long after that
+is ended by force. Nothing is lost by it: what rank 0 had to save, it has saved.
 """
 
 from __future__ import annotations
@@ -21,20 +25,26 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from mpiflow.linux import die_with_parent
+from mpiflow.cli import verdict
+from mpiflow.linux import die_with_parent, memory_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-# HUP is a closed terminal. USR2 is Grid Engine's word before it kills, and hydra would die of it.
-_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
+#: What asks for the end. HUP is a closed terminal. USR2 is Grid Engine's word before it kills, and hydra would
+#: die of it.
+REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
 _WAKING = (signal.SIGCHLD, signal.SIGCONT)
 _MET = 0  # no signal has this number: rank 0 has come to the meeting
 
 _GRACE_SECONDS = 5.0
+
+#: Seconds that a launcher may take to end after rank 0 has; ranks of a large job leave one after another.
+OUTLIVES_BY = 15.0
+_LOOK_EVERY = 1.0
 
 # timeout(1) and some batch systems signal the process and then its group: that is one request, not two.
 _SAME_REQUEST_SECONDS = 0.3
@@ -42,6 +52,33 @@ _SAME_REQUEST_SECONDS = 0.3
 # Codes that launchers make up when ranks die of a signal: 1 is prterun's, 255 hydra's when it aborts; hydra
 # gives the bare number of the signal, srun adds 128.
 _MADE_UP = frozenset({1, 255, *(base + n for base in (0, 128) for n in (2, 9, 12, 15))})
+
+
+class Outcome(NamedTuple):
+    """How a launcher ended.
+
+    Attributes
+    ----------
+    returncode : int
+        Its own, as `subprocess` gives it: negative is the number of a signal.
+    request : int or None
+        The signal that asked for the end, if one did.
+    forced : bool
+        Whether the launcher itself was told to end for that request.
+    warned : bool
+        Whether SIGUSR1 came: the job's time is nearly over.
+    said : Said
+        What rank 0 said.
+    outlived : bool
+        Whether the launcher had to be ended, because it outlived rank 0.
+    """
+
+    returncode: int
+    request: int | None
+    forced: bool
+    warned: bool
+    said: verdict.Said
+    outlived: bool
 
 
 def attend(line: list[str], interrupt: signal.Signals, *, nearby: bool) -> int:
@@ -56,21 +93,55 @@ def attend(line: list[str], interrupt: signal.Signals, *, nearby: bool) -> int:
     nearby : bool
         Whether rank 0 runs on this machine, and will meet this process.
     """
-    with _signals_to_pipe() as (wakeup, door), _Input(nearby) as typed:
+    with signals_to_pipe() as pipe, _place_for_verdict(nearby) as path:
+        ended = follow(line, interrupt, pipe, nearby=nearby, verdict_path=path)
+    code = ended.said.ended
+    own = code if ended.outlived and code is not None else ended.returncode
+    return exit_code(own, ended.request, forced=ended.forced)
+
+
+def follow(
+    line: list[str], interrupt: signal.Signals, pipe: tuple[int, int], *, nearby: bool, verdict_path: str
+) -> Outcome:
+    """Run a launcher to its end.
+
+    Parameters
+    ----------
+    line, interrupt, nearby
+        As for `attend`.
+    pipe : tuple of int
+        Where signals arrive, from `signals_to_pipe`.
+    verdict_path : str
+        Where rank 0 says how it goes; "" if it is not asked.
+
+    Raises
+    ------
+    OSError
+        If the launcher cannot be started.
+    """
+    wakeup, door = pipe
+    with _Input(nearby) as typed:
         meeting = f"{os.uname().nodename}:{os.getpid()}:{typed.reading}:{door}" if nearby else ""
-        child = _start(line, interrupt, meeting, typed.for_launcher)
+        child = _start(line, interrupt, meeting, verdict_path, typed.for_launcher)
         requests = _Requests(child, interrupt, met=not nearby)
         if not nearby:
             typed.meet()
+        look = time.monotonic() + _LOOK_EVERY if verdict_path else math.inf
         while child.poll() is None:
-            if wakeup in typed.wait(wakeup, requests.deadline):
+            if wakeup in typed.wait(wakeup, min(requests.deadline, look)):
                 for number in os.read(wakeup, 512):
                     if number == _MET:
                         typed.meet()
                     requests.take(number, time.monotonic())
-            if time.monotonic() >= requests.deadline:
-                requests.kill()
-    return exit_code(child.returncode, requests.first, forced=requests.forced)
+            now = time.monotonic()
+            if now >= look:
+                look = now + _LOOK_EVERY
+                if verdict.read(verdict_path).ended is not None:
+                    requests.rank0_ended(now)
+                    look = math.inf
+            requests.keep_deadline(now)
+    said = verdict.read(verdict_path)
+    return Outcome(child.returncode, requests.first, requests.forced, requests.warned, said, requests.outlived)
 
 
 def exit_code(returncode: int, request: int | None, *, forced: bool) -> int:
@@ -106,28 +177,53 @@ class _Requests:
         self.met = met  #: whether rank 0 takes signals
         self.first: int | None = None  #: the signal that asked for the end, if any did
         self.forced = False  #: whether the launcher itself was told to end
-        self.deadline = math.inf  #: when its group is killed
-        self._warned = False
+        self.warned = False  #: whether rank 0 was to be told that time is nearly over
+        self.outlived = False  #: whether the launcher had to be ended because rank 0 had long done so
+        self._killed_at = math.inf  #: when its group is killed
+        self._ended_at = math.inf  #: when it is told to end because rank 0 has
+        self._to_warn = False
         self._latest = -math.inf
+
+    @property
+    def deadline(self) -> float:
+        """When there is something to do that nobody asks for."""
+        return min(self._killed_at, self._ended_at)
 
     def take(self, number: int, now: float) -> None:
         """Act on a signal that this process got, or on the arrival of rank 0."""
         if number == _MET:
             self.met = True
         elif number == signal.SIGUSR1:  # walltime is near: rank 0's own business
-            self._warned = True
-        elif number in _REQUESTS:
+            self.warned = self._to_warn = True
+        elif number in REQUESTS:
             repeated = now - self._latest < _SAME_REQUEST_SECONDS
             self._latest = now
             if not repeated:
                 self._end(number, now)
-        if self._warned and self.met:
-            self._warned = False
+        if self._to_warn and self.met:
+            self._to_warn = False
             self.child.send_signal(signal.SIGUSR1)
+
+    def rank0_ended(self, now: float) -> None:
+        """Give the launcher some time to end too."""
+        self._ended_at = now + OUTLIVES_BY
+
+    def keep_deadline(self, now: float) -> None:
+        """Do what is due: a launcher that outlives rank 0 is woken, then told to end, then killed."""
+        if now >= self._ended_at and not self.outlived:
+            self.outlived = True
+            self._ended_at = now + _GRACE_SECONDS
+            self.child.send_signal(signal.SIGCONT)  # somebody may have stopped it
+        elif now >= self._ended_at:
+            self._ended_at = math.inf
+            self._killed_at = min(self._killed_at, now + _GRACE_SECONDS)
+            self.child.terminate()
+        if now >= self._killed_at:
+            self.kill()
 
     def kill(self) -> None:
         """Kill the launcher's group."""
-        self.deadline = math.inf
+        self._killed_at = math.inf
         with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
             os.killpg(self.child.pid, signal.SIGKILL)
 
@@ -160,7 +256,7 @@ class _Requests:
 
     def _end_launcher(self, now: float) -> None:
         self.forced = True
-        self.deadline = now + _GRACE_SECONDS
+        self._killed_at = now + _GRACE_SECONDS
         self.child.terminate()
 
 
@@ -239,13 +335,14 @@ class _Input:
 
 
 def _start(
-    line: list[str], interrupt: signal.Signals, meeting: str, stdin: int | None
+    line: list[str], interrupt: signal.Signals, meeting: str, verdict_path: str, stdin: int | None
 ) -> subprocess.Popen[bytes]:
     """Start the launcher in a session of its own, told to end with this process.
 
     This process has one thread, which is what makes preexec_fn safe.
     """
     told = {"MPIFLOW_INTERRUPT": interrupt.name.removeprefix("SIG"), "MPIFLOW_FRONT": meeting}
+    told[verdict.VARIABLE] = verdict_path
     return subprocess.Popen(
         line,
         stdin=stdin,
@@ -256,14 +353,14 @@ def _start(
 
 
 @contextlib.contextmanager
-def _signals_to_pipe() -> Iterator[tuple[int, int]]:
+def signals_to_pipe() -> Iterator[tuple[int, int]]:
     """Have signals arrive as bytes in a pipe, whose two ends this gives.
 
     What was ignored stays ignored: nohup, and shells that start background jobs, mean it.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    caught = [n for n in (*_REQUESTS, signal.SIGUSR1) if signal.getsignal(n) != signal.SIG_IGN]
+    caught = [n for n in (*REQUESTS, signal.SIGUSR1) if signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, _noted) for number in (*caught, *_WAKING)}
     wakeup_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
@@ -274,6 +371,23 @@ def _signals_to_pipe() -> Iterator[tuple[int, int]]:
             signal.signal(number, handler)
         os.close(reading)
         os.close(writing)
+
+
+@contextlib.contextmanager
+def _place_for_verdict(nearby: bool) -> Iterator[str]:
+    """Where rank 0 says that it has ended: where it was told already, or a file without a name for the two of us.
+
+    Where rank 0 may run on another machine there is none: a directory that both see is not ours to choose.
+    """
+    told = os.environ.get(verdict.VARIABLE, "")
+    if told or not nearby:
+        yield told
+        return
+    file = memory_file(0)
+    try:
+        yield f"/proc/{os.getpid()}/fd/{file}"
+    finally:
+        os.close(file)
 
 
 def _noted(number: int, frame: FrameType | None) -> None:
