@@ -1,4 +1,4 @@
-"""Row: mpiflow (`python -m mpiflow -n 2 farm.py throughput|map|latency|chain|dag|pending --isolation rank|runner`)."""
+"""Row: mpiflow (`python -m mpiflow -n 2 farm.py FIGURE --isolation rank|runner`); the figures are at the end."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ def noop() -> None:
     """Do nothing: the task of every measurement."""
 
 
+@python_app(cache=True)
+def remembered(number: int) -> int:
+    """A task whose result is remembered, and may be kept for the next run."""
+    return number
+
+
 @python_app
 def noop_item(item: int) -> None:
     """Do nothing with one item of a map."""
@@ -37,6 +43,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--runners", type=int, default=1, help="runners of the worker")
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--journal", choices=("no", "yes"), default="yes", help="whether results are kept")
     return parser.parse_args()
 
 
@@ -49,6 +56,19 @@ def burst(tasks: int) -> float:
     for future in futures:
         future.result(timeout=0)  # raises what went wrong, should anything have
     return tasks / seconds
+
+
+def keep(args: argparse.Namespace) -> None:
+    """Tasks per second whose results are remembered, all called, then all waited for."""
+    rates = []
+    for repeat in range(args.repeats):
+        start = time.perf_counter()
+        futures = [remembered(number) for number in range(repeat * args.tasks, (repeat + 1) * args.tasks)]
+        mpiflow.wait_for_current_tasks()
+        rates.append(args.tasks / (time.perf_counter() - start))
+        for future in futures:
+            future.result(timeout=0)
+    report(median(rates), "tasks/s", tasks=args.tasks)
 
 
 def items(count: int) -> float:
@@ -137,6 +157,7 @@ def resident() -> int:
 
 FIGURES: dict[str, Callable[[argparse.Namespace], None]] = {
     "throughput": throughput,
+    "keep": keep,
     "map": map_items,
     "latency": latency,
     "chain": chain,
@@ -148,7 +169,8 @@ FIGURES: dict[str, Callable[[argparse.Namespace], None]] = {
 def main() -> None:
     args = options()
     farm = MPIExecutor(label="farm", isolation=args.isolation, runners_per_rank=args.runners)
-    mpiflow.load(mpiflow.Config(executors=[farm]))
+    memory = mpiflow.BasicMemoizer(checkpoint_mode="superstep" if args.journal == "yes" else None)
+    mpiflow.load(mpiflow.Config(executors=[farm], memoizer=memory))
     burst(1_000)  # warm-up: workers have started, the function is known to them, nobody sleeps
     FIGURES[args.figure](args)
 
