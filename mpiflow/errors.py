@@ -45,6 +45,10 @@ class OptionalModuleMissing(MpiflowError):
         return f"{', '.join(self.module_names)} cannot be imported: {self.reason}"
 
 
+class RequestError(MpiflowError):
+    """A run cannot be asked for something: there is none, it has ended, or it does not answer."""
+
+
 class InternalConsistencyError(MpiflowError):
     """mpiflow's own books disagree: an error in mpiflow, worth a report."""
 
@@ -58,6 +62,25 @@ class AppException(MpiflowError):
 
 class AppTimeout(AppException):
     """A task ran longer than its walltime and was ended."""
+
+
+class MemoryLimitExceeded(AppException):
+    """A task, with all it had started, used more memory than its ``memory`` allows, and was ended.
+
+    Attributes
+    ----------
+    limit, peak : int
+        Bytes that it was allowed, and the most it was seen to use.
+    """
+
+    def __init__(self, words: str, limit: int = 0, peak: int = 0) -> None:
+        super().__init__(words)
+        self.args = (words, limit, peak)
+        self.limit = limit
+        self.peak = peak
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class AppBadFormatting(MpiflowError):
@@ -361,6 +384,14 @@ class ManagerLost(WorkerLost):
 
 class FarmLost(ExecutorError):
     """No worker is left that could run what is waiting."""
+
+
+class JobDrained(SystemExit):
+    """The job is being drained, and nothing is left that could run in time: the script is asked to leave.
+
+    Raised in the script's main thread, where it waits, computes or sleeps. It is not an `Exception`, so that none of a
+    script's handlers takes it for a failed task; ``finally`` and ``with`` tidy up as usual.
+    """
 
 
 class TasksAbandoned(MpiflowError):

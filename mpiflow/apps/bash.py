@@ -34,6 +34,8 @@ class BashCommand:
     def __init__(self, func: Callable[..., Any]) -> None:
         self.func = func
         self.name: str = getattr(func, "__name__", type(func).__name__)
+        #: Whether the function has a place for ``walltime``, which is there for whoever runs the command.
+        self.takes_walltime = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> int:
         """Make and run the command; 0, or an exception that says why not."""
@@ -47,6 +49,8 @@ class BashCommand:
         return exit_code
 
     def _command_line(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        if not self.takes_walltime and "walltime" in kwargs:
+            kwargs = {name: value for name, value in kwargs.items() if name != "walltime"}
         try:
             command = self.func(*args, **kwargs)
         except IndexError as error:
@@ -86,6 +90,10 @@ class BashCommand:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 raise AppTimeout(f"App {self.name} exceeded walltime: {limit:g} seconds") from None
+            except BaseException:  # its own walltime, in a rank: the command may not go on
+                process.kill()
+                process.wait()
+                raise
 
 
 @contextmanager

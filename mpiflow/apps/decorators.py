@@ -12,7 +12,7 @@ from mpiflow.kernel.app import App
 from mpiflow.kernel.dataflow import DataFlowKernel
 from mpiflow.kernel.futures import INTERNAL, AppFuture
 from mpiflow.kernel.loader import for_a_call
-from mpiflow.kernel.reserved import RESERVED
+from mpiflow.kernel.reserved import RESERVED, accepts, memory_of, seconds_of
 
 Decorator = Callable[[Callable[..., Any]], "DecoratedApp"]
 
@@ -96,6 +96,17 @@ def _undecorated(func: Callable[..., Any]) -> Callable[..., Any]:
     return func
 
 
+def _limits(func: Callable[..., Any], walltime: float | None, memory: int | str | None) -> dict[str, Any]:
+    """What a decorator says of its tasks' limits, for the app; TypeError for what is none."""
+    name = getattr(func, "__name__", type(func).__name__)
+    limits: dict[str, Any] = {}
+    if walltime is not None:
+        limits["walltime"] = seconds_of(name, walltime)
+    if memory is not None:
+        limits["memory"] = memory_of(name, memory)
+    return limits
+
+
 def _check(
     function: object, executors: object, kernel: object, cache: object, ignored: object, priority: object = 0
 ) -> None:
@@ -129,6 +140,8 @@ def python_app(
     executors: str | Sequence[str] = "all",
     ignore_for_cache: Sequence[str] | None = None,
     priority: int = 0,
+    walltime: float | None = None,
+    memory: int | str | None = None,
 ) -> Decorator: ...
 def python_app(
     function: Callable[..., Any] | None = None,
@@ -137,6 +150,8 @@ def python_app(
     executors: str | Sequence[str] = "all",
     ignore_for_cache: Sequence[str] | None = None,
     priority: int = 0,
+    walltime: float | None = None,
+    memory: int | str | None = None,
 ) -> DecoratedApp | Decorator:
     """Make a function an app that runs in a runner.
 
@@ -154,6 +169,13 @@ def python_app(
         Keyword arguments that make no difference to `cache`.
     priority : int
         Among what is ready, lower goes first; a call may say otherwise with ``priority=``.
+    walltime : float, optional
+        Seconds that a task may take: then it is ended with all it has started, and fails with `AppTimeout`. A call may
+        say otherwise with ``walltime=``.
+    memory : int or str, optional
+        Memory that a task may use, with all it has started, in bytes or as "4GB", "512MiB", "1.5G": with more it is
+        ended, and fails with `MemoryLimitExceeded`. A call may say otherwise with ``memory=``, unless the function
+        itself takes an argument of that name. Executors whose tasks share a process refuse a task with a limit.
 
     Returns
     -------
@@ -178,6 +200,7 @@ def python_app(
             cache=cache,
             ignore_for_cache=ignore_for_cache or (),
             priority=priority,
+            **_limits(func, walltime, memory),
         )
         return DecoratedApp(app, data_flow_kernel)
 
@@ -194,6 +217,8 @@ def bash_app(
     executors: str | Sequence[str] = "all",
     ignore_for_cache: Sequence[str] | None = None,
     priority: int = 0,
+    walltime: float | None = None,
+    memory: int | str | None = None,
 ) -> Decorator: ...
 def bash_app(
     function: Callable[..., Any] | None = None,
@@ -202,6 +227,8 @@ def bash_app(
     executors: str | Sequence[str] = "all",
     ignore_for_cache: Sequence[str] | None = None,
     priority: int = 0,
+    walltime: float | None = None,
+    memory: int | str | None = None,
 ) -> DecoratedApp | Decorator:
     """Make a function that returns a command line an app that runs the command.
 
@@ -210,7 +237,7 @@ def bash_app(
 
     Parameters
     ----------
-    function, data_flow_kernel, cache, executors, ignore_for_cache, priority
+    function, data_flow_kernel, cache, executors, ignore_for_cache, priority, walltime, memory
         As for `python_app`.
 
     Examples
@@ -225,14 +252,17 @@ def bash_app(
 
     def decorate(func: Callable[..., Any]) -> DecoratedApp:
         _check(func, executors, data_flow_kernel, cache, ignore_for_cache, priority)
+        command = BashCommand(func)
+        command.takes_walltime = accepts(func, "walltime")
         app = App(
             func,
-            BashCommand(func),
+            command,
             kind="bash",
             executors=executors,
             cache=cache,
             ignore_for_cache=ignore_for_cache or (),
             priority=priority,
+            **_limits(func, walltime, memory),
         )
         return DecoratedApp(app, data_flow_kernel, all_defaults=True)
 

@@ -193,6 +193,12 @@ class BulkExecutor(Executor):
         raise UnsupportedFeatureError(words)
 
 
+def no_memory_limit(task: Task, executor: str, where: str) -> UnsupportedFeatureError:
+    """What a task fails with that has a memory limit where none can be held."""
+    words = f"{task.words}: executor {executor!r} cannot hold memory={task.memory} bytes: its tasks run {where}"
+    return UnsupportedFeatureError(f"{words}; use an MPIExecutor with isolation 'runner' or 'task'")
+
+
 def check_resources(task: Task, executor: str, legal: Sequence[str]) -> None:
     """InvalidResourceSpecification for what a call asks for and an executor does not have."""
     from mpiflow.errors import InvalidResourceSpecification

@@ -15,20 +15,30 @@ from weakref import ref
 
 from mpiflow.comm import wire
 from mpiflow.comm.pickling import pack, pack_function, unpack, unpack_failure
-from mpiflow.comm.wire import HEADER
+from mpiflow.comm.wire import EXCESS, HEADER
 from mpiflow.errors import (
     AppTimeout,
     ConfigurationError,
     DeserializationError,
     ExecutorError,
     InvalidResourceSpecification,
+    MemoryLimitExceeded,
     SerializationError,
     WorkerLost,
 )
-from mpiflow.executors.base import AttemptLost, BulkExecutor, Completion, Submission, check_count, check_resources
+from mpiflow.executors.base import (
+    AttemptLost,
+    BulkExecutor,
+    Completion,
+    Submission,
+    check_count,
+    check_resources,
+    no_memory_limit,
+)
 from mpiflow.executors.fleet import LOST, Answer, Delivery, Fleet, installed
 from mpiflow.executors.options import options
 from mpiflow.executors.ranks import Ranks, by_host, check_ranks, choose
+from mpiflow.executors.sizes import LEGAL, bytes_of, in_words
 
 if TYPE_CHECKING:
     from mpiflow.kernel.app import App
@@ -43,7 +53,7 @@ _LIST = re.compile(r"list(:\d+(-\d+)?(,\d+(-\d+)?)*)+")
 MOST_LOSSES = 5
 _FIELDS = (
     "label", "ranks", "isolation", "runners_per_rank", "prefetch", "storage_access", "working_dir", "cpu_affinity",
-    "available_accelerators", "drain_period",
+    "available_accelerators", "drain_period", "max_tasks", "max_rss",
 )  # fmt: skip
 _KINDS = {"runner": wire.TASK, "rank": wire.TASK_RANK, "task": wire.TASK_FORK}
 
@@ -70,6 +80,14 @@ def accelerators(available: int | Sequence[str]) -> tuple[str, ...]:
     raise ConfigurationError(words)
 
 
+def _size(field: str, size: object) -> int:
+    """Bytes; ConfigurationError for what is no amount of memory."""
+    try:
+        return bytes_of(size)
+    except ValueError:
+        raise ConfigurationError(f"MPIExecutor: {field} is {size!r}; legal is {LEGAL}") from None
+
+
 class MPIExecutor(BulkExecutor):
     """Runs tasks on the ranks of this MPI job, or on local runners where there is one rank only.
 
@@ -83,7 +101,8 @@ class MPIExecutor(BulkExecutor):
         share ranks, the one that is started last says how many runners those have, and what they are bound to.
     isolation : {"runner", "rank", "task"}, optional
         Where a task runs: in a process below the rank that is used again (default); in the rank itself, for
-        micro-tasks and for libraries that need MPI there; in a new process for each task.
+        micro-tasks and for libraries that need MPI there; in a new process for each task. In the rank no limit of
+        memory can be held, and what a task leaves running goes on until the rank ends.
     runners_per_rank : int, optional
         Tasks a rank runs at once, at least 1 (default 1, or what ``--runners-per-rank`` says; without MPI,
         one for each usable CPU).
@@ -99,6 +118,10 @@ class MPIExecutor(BulkExecutor):
     available_accelerators : int or list of str
         Accelerators of a node, as many as that or by name; each runner gets one, which ``CUDA_VISIBLE_DEVICES``
         and its like name.
+    max_tasks : int, optional
+        Tasks that a runner runs before another takes its place, for libraries that leak.
+    max_rss : int or str, optional
+        Memory, in bytes or as "4GB", above which a runner is replaced when a task of it has ended.
     drain_period : float, optional
         Seconds from the start after which workers are given nothing more: what runs may end, what waits and
         comes later fails with ExecutorError. For an allocation that ends before the script does.
@@ -118,6 +141,8 @@ class MPIExecutor(BulkExecutor):
         cpu_affinity: str = "none",
         available_accelerators: int | Sequence[str] = (),
         drain_period: float | None = None,
+        max_tasks: int | None = None,
+        max_rss: int | str | None = None,
         **parsl: Any,
     ) -> None:
         super().__init__()
@@ -148,6 +173,11 @@ class MPIExecutor(BulkExecutor):
             words = f"MPIExecutor: drain_period is {drain_period!r}; legal is a number of seconds above 0"
             raise ConfigurationError(words)
         self.drain_period = drain_period
+        if max_tasks is not None:
+            check_count("MPIExecutor", "max_tasks", max_tasks)
+        self.max_tasks = max_tasks
+        self.max_rss = max_rss
+        self._max_rss = 0 if max_rss is None else _size("max_rss", max_rss)
         self._drain_at = inf
         self.cpu_affinity = check_affinity(cpu_affinity)
         self.available_accelerators = accelerators(available_accelerators)
@@ -194,6 +224,7 @@ class MPIExecutor(BulkExecutor):
         runners = self.runners_per_rank or options.runners_per_rank or fleet.default_runners
         settings = fleet.surroundings()
         settings["affinity"], settings["accelerators"] = self.cpu_affinity, self.available_accelerators
+        settings["max_tasks"], settings["max_rss"] = self.max_tasks, self._max_rss
         settings["numbered"], settings["as_parsl"] = self.numbers_workers, options.as_parsl
         if fleet.leaves_notes:
             settings["notes"] = os.path.join(os.path.abspath(self.run_dir), "requests")
@@ -249,6 +280,11 @@ class MPIExecutor(BulkExecutor):
                 continue
             aid = next(aids)
             head = HEADER.pack(aid, task.id, fid, len(payload), task.walltime, kind, len(beside))
+            if task.memory:
+                if kind == wire.TASK_RANK:
+                    self._failed.append((task, None, no_memory_limit(task, self.label, "in the rank itself")))
+                    continue
+                head = wire.record(wire.LIMIT, task.memory.to_bytes(8, "little"), aid) + head
             delivery = held[task] = Delivery(aid, fid, task, head + payload, beside, inbox)
             if task.priority:
                 urgent.setdefault(task.priority, []).append(delivery)
@@ -347,6 +383,10 @@ class MPIExecutor(BulkExecutor):
             return unpack_failure(payload, task.words)
         if kind == LOST:
             return self._lost(task, worker, *pickle.loads(payload))
+        if kind == wire.OVERTIME and payload:
+            limit, peak = EXCESS.unpack(payload)
+            words = f"{task.words}: exceeded its memory limit of {in_words(limit)}: with all it had started it used"
+            return MemoryLimitExceeded(f"{words} {in_words(peak)} at its peak", limit, peak)
         if kind == wire.OVERTIME:
             return AppTimeout(f"App {task.app.name} exceeded walltime: {task.walltime:g} seconds")
         code, pid, peak = pickle.loads(payload)

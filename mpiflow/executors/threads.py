@@ -13,7 +13,7 @@ from math import inf
 from queue import Empty, PriorityQueue
 from typing import TYPE_CHECKING, Any
 
-from mpiflow.executors.base import BulkExecutor, Completion, Submission, check_count, check_resources
+from mpiflow.executors.base import BulkExecutor, Completion, Submission, check_count, check_resources, no_memory_limit
 
 if TYPE_CHECKING:
     from mpiflow.kernel.task import Task
@@ -97,6 +97,8 @@ class ThreadPoolExecutor(BulkExecutor):
             try:
                 if getattr(task, "resources", None):
                     check_resources(task, self.label, ())
+                if task.memory:
+                    raise no_memory_limit(task, self.label, "in threads of one process")
             except Exception as error:
                 self._inbox.append((task, None, error))
                 continue
@@ -177,7 +179,9 @@ def _begin(waiting: dict[Task, Submission], task: Task) -> Call | None:
         return None
     _, args, kwargs = submission
     function = task.app.remote
-    if task.walltime and task.app.kind != "bash":  # which kills its command itself
+    if task.walltime and task.app.kind == "bash":
+        kwargs = {**kwargs, "walltime": task.walltime}  # it kills its command itself
+    elif task.walltime:
         from mpiflow.parsl.timeouts import timeout
 
         function = timeout(function, task.walltime)

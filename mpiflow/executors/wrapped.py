@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mpiflow.executors.base import BulkExecutor, Completion, Executor, Submission
+from mpiflow.executors.base import BulkExecutor, Completion, Executor, Submission, no_memory_limit
 from mpiflow.parsl.timeouts import timeout
 from mpiflow.representation import in_words
 
@@ -58,6 +58,8 @@ class Wrapped(BulkExecutor):
         for task, args, kwargs in tasks:
             self.running += 1
             try:
+                if task.memory:
+                    raise no_memory_limit(task, self.label, "where it has them run")
                 future = self._submission(task, args, kwargs)()
                 if not isinstance(future, Future):
                     words = f"executor {self.label!r} returned {in_words(future)} from submit; legal is a Future"
@@ -71,7 +73,9 @@ class Wrapped(BulkExecutor):
     def _submission(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Future[Any]]:
         """The call that submits a task: made by our caller, so that it is a frame less deep in the stack."""
         function = task.app.remote
-        if task.walltime and task.app.kind != "bash":  # which kills its command itself
+        if task.walltime and task.app.kind == "bash":
+            kwargs = {**kwargs, "walltime": task.walltime}  # it kills its command itself
+        elif task.walltime:
             function = timeout(function, task.walltime)
         if isinstance(self.executor, Executor):
             return partial(self.executor.submit, function, getattr(task, "resources", {}), *args, **kwargs)

@@ -34,11 +34,15 @@ class App:
         Its own, among all apps of this process.
     priority : int
         Of its tasks when the call gives none; lower goes first.
+    walltime : float
+        Seconds that its tasks may take when the call does not say; 0 for no limit.
+    memory : int
+        Bytes of memory that its tasks may use when the call does not say; 0 for no limit.
     """
 
     __slots__ = (
-        "__weakref__", "cache", "executors", "func", "ignore_for_cache", "join", "kind", "name", "number", "priority",
-        "remote",
+        "__weakref__", "cache", "executors", "func", "ignore_for_cache", "join", "kind", "memory", "name", "number",
+        "priority", "remote", "walltime",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +56,8 @@ class App:
         cache: bool = False,
         ignore_for_cache: Sequence[str] = (),
         priority: int = 0,
+        walltime: float = 0.0,
+        memory: int = 0,
     ) -> None:
         self.func = func
         self.remote = func if remote is None else remote
@@ -62,6 +68,8 @@ class App:
         self.cache = cache
         self.ignore_for_cache = tuple(ignore_for_cache)
         self.priority = priority
+        self.walltime = walltime
+        self.memory = memory
         self.number = next(_numbers)
 
     def running(self, remote: Callable[..., Any]) -> App:
@@ -75,4 +83,6 @@ class App:
             cache=self.cache,
             ignore_for_cache=self.ignore_for_cache,
             priority=self.priority,
+            walltime=self.walltime,
+            memory=self.memory,
         )

@@ -1,4 +1,8 @@
-"""Keyword arguments of a call that mean something to mpiflow; the function gets them as well."""
+"""Keyword arguments of a call that mean something to mpiflow; the function gets them where it has a place for them.
+
+``memory`` is another matter: many a function has a parameter of that name which means something else, and a limit
+made of it would end tasks that do no harm. Where the function has such a place, it is the function's own.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpiflow.data.files import File
 from mpiflow.data.futures import DataFuture
+from mpiflow.executors.sizes import LEGAL, bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +20,7 @@ if TYPE_CHECKING:
     from mpiflow.kernel.task import Task, TaskRecord
 
 RESERVED = frozenset(
-    {"inputs", "outputs", "parsl_resource_specification", "priority", "stderr", "stdout", "walltime"}
+    {"inputs", "memory", "outputs", "parsl_resource_specification", "priority", "stderr", "stdout", "walltime"}
 )
 #: As ``stdout`` or ``stderr`` of a call: a file of its own for each task, in the run directory.
 AUTO_LOGNAME = -1
@@ -27,20 +32,28 @@ def take_note(task: Task, auto_name: Callable[[TaskRecord, str], Any]) -> None:
     Parameters
     ----------
     task : Task
-        Its ``kwargs`` are replaced by a copy; its ``walltime``, ``outputs``, ``priority`` and ``resources`` are
-        set.
+        Its ``kwargs`` are replaced by a copy; its ``walltime``, ``memory``, ``outputs``, ``priority`` and ``resources``
+        are set.
     auto_name : callable
         From a task record and "stdout" or "stderr", where `AUTO_LOGNAME` writes.
 
     Raises
     ------
     TypeError
-        For a walltime that is no number of seconds, outputs that are no Files, inputs that are no list.
+        For a walltime that is no number of seconds, a memory that is no size, outputs that are no Files, inputs that
+        are no list.
     """
     kwargs = task.kwargs = dict(task.kwargs)
     name = task.app.name
-    if kwargs.get("walltime") is not None:
-        task.walltime = _seconds(name, kwargs["walltime"])
+    if "walltime" in kwargs:
+        if kwargs["walltime"] is not None:
+            task.walltime = seconds_of(name, kwargs["walltime"])
+        if not accepts(task.app.func, "walltime"):
+            del kwargs["walltime"]
+    if "memory" in kwargs and not accepts(task.app.func, "memory"):
+        memory = kwargs.pop("memory")
+        if memory is not None:
+            task.memory = memory_of(name, memory)
     for key in ("inputs", "outputs"):
         if key in kwargs:
             kwargs[key] = _listed(name, key, kwargs[key])
@@ -77,13 +90,14 @@ def _take_priority(task: Task, kwargs: dict[str, Any]) -> None:
     value = kwargs["priority"]
     if isinstance(value, int) and not isinstance(value, bool):
         task.priority = value
-    if not _accepts(task.app.func, "priority"):
+    if not accepts(task.app.func, "priority"):
         if not isinstance(value, int):
             raise TypeError(f"{task.app.name}: priority is {value!r}; legal is a whole number, lower goes first")
         del kwargs["priority"]
 
 
-def _accepts(func: Callable[..., Any], name: str) -> bool:
+def accepts(func: Callable[..., Any], name: str) -> bool:
+    """Whether a function has a place for a keyword argument."""
     try:
         parameters = signature(func).parameters
     except (TypeError, ValueError):
@@ -91,10 +105,19 @@ def _accepts(func: Callable[..., Any], name: str) -> bool:
     return name in parameters or any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
 
 
-def _seconds(name: str, walltime: Any) -> float:
+def seconds_of(name: str, walltime: Any) -> float:
+    """A walltime; TypeError for what is none."""
     if isinstance(walltime, bool) or not isinstance(walltime, int | float) or not walltime > 0:
         raise TypeError(f"{name}: walltime is {walltime!r}; legal is a number of seconds above 0")
     return float(walltime)
+
+
+def memory_of(name: str, memory: Any) -> int:
+    """A memory limit in bytes; TypeError for what is none."""
+    try:
+        return bytes_of(memory)
+    except ValueError:
+        raise TypeError(f"{name}: memory is {memory!r}; legal is {LEGAL}") from None
 
 
 def _listed(name: str, key: str, values: Any) -> list[Any]:

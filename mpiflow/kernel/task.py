@@ -49,8 +49,8 @@ class Task:
 
     __slots__ = (
         "app", "args", "auto", "depends", "dfk", "error", "executor", "fail_cost", "fail_count", "fail_history",
-        "from_memo", "future", "hashsum", "id", "invoked", "kwargs", "launched", "losses", "outputs", "packed", "priority",
-        "resources", "returned", "state", "streams", "tries", "value", "walltime",
+        "from_memo", "future", "hashsum", "id", "invoked", "kwargs", "launched", "losses", "memory", "outputs",
+        "packed", "priority", "resources", "returned", "state", "streams", "tries", "value", "walltime",
     )  # fmt: skip
 
     def __init__(self, number: int, app: App, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -60,7 +60,9 @@ class Task:
         self.kwargs = kwargs
         self.state = States.pending
         #: Seconds the task may take, 0 for no limit.
-        self.walltime = 0.0
+        self.walltime = app.walltime
+        #: Bytes of memory it may use, with all it starts; 0 for no limit.
+        self.memory = app.memory
         #: Tries begun so far.
         self.tries = 0
         #: Futures among the arguments; empty for most.

@@ -7,21 +7,33 @@ is charged and the ones behind it go to another runner.
 
 A runner is given as many tasks at once as last about five milliseconds, so that the pool is not woken for
 each of a stream of tiny ones and long ones still spread over all runners.
+
+A task may have a limit of memory. While such a task runs, and only then, the pool looks twenty times a second at
+what its runner and all processes below it have in memory: as the kernel counts it, which is cheap, and only when that
+is above the limit with shared pages counted once, which is dear. ``setrlimit`` was no way: it limits each process on
+its own, by addresses and not by memory. What earlier tasks have left in the runner counts too.
+
+A runner, or the zygote, that somebody has stopped by a signal would never answer: every two seconds their states are
+looked at, while there is work. The zygote is told to go on; a runner has its time, for somebody may look at what its
+task does. What stays stopped is killed, and then all goes on as with any other death.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections import deque
 from contextlib import suppress
 
+from mpiflow import linux
 from mpiflow.comm.segments import receive_segment, send_segment
 from mpiflow.comm.sockets import SHUT_WR, packet_pair, stream_pair
-from mpiflow.comm.wire import DIED, HEADER, OVERTIME, STARTED, TASK_FORK
-from mpiflow.linux import Watch
+from mpiflow.comm.wire import DIED, DONE, EXCESS, HEADER, LEAVING, OVERTIME, RAISED, STARTED, TASK_FORK
+from mpiflow.linux import Watch, memory_file
 from mpiflow.worker.output import Output
+from mpiflow.worker.runner import STACKS_SIGNAL
 from mpiflow.worker.zygote import Ended
 
 TYPE_CHECKING = False
@@ -42,6 +54,14 @@ MOST_AHEAD = 256
 MOST_REPLACED = 5
 #: Bytes a runner is given ahead; it gets a larger task when it has fewer than these.
 MOST_BYTES = 1 << 20
+#: How often the memory of a task with a limit is looked at, in seconds.
+MEASURE_EVERY = 0.05
+#: How often the states of processes are looked at, and how long one may be stopped by a signal, in seconds.
+LOOK_EVERY, STOPPED_AT_MOST = 2.0, 10.0
+#: At how many of these, after the death of a zygote, orphans that have come to this process are killed.
+LOOKS_AT_ORPHANS = 3
+#: How long runners may take to write their stacks, and for how long nothing more must have come, in seconds.
+STACKS_WITHIN, STACKS_SETTLED = 0.2, 0.01
 
 
 class Task:
@@ -83,7 +103,9 @@ class Runner:
         "channels",
         "deadline",
         "dropped",
+        "excess",
         "functions",
+        "leaving",
         "needed",
         "outgoing",
         "output",
@@ -95,10 +117,13 @@ class Runner:
         "single_use",
         "size",
         "slot",
+        "stacks",
+        "stopped",
         "tasks",
+        "to_run",
     )  # fmt: skip
 
-    def __init__(self, single_use: bool, slot: int) -> None:
+    def __init__(self, single_use: bool, slot: int, to_run: int = 0) -> None:
         self.slot = slot
         self.records, records = stream_pair()
         self.segments, segments = packet_pair()
@@ -120,9 +145,18 @@ class Runner:
         #: Bytes it has when it is whole, 0 as long as that is not known.
         self.needed = 0
         self.deadline = 0.0
-        #: The task it is killed for.
+        #: The task it is killed for, and what to say of that beside the kind.
         self.overtime: Task | None = None
+        self.excess = b""
         self.dropped = False
+        #: Whether it has said that it ends, and that what it was given ahead has not begun.
+        self.leaving = False
+        #: Tasks it may yet be given; 0: any number.
+        self.to_run = to_run
+        #: File in which it writes its stacks.
+        self.stacks = memory_file(0)
+        #: For how many seconds it has been seen stopped.
+        self.stopped = 0.0
 
     @property
     def running(self) -> tuple[int, int]:
@@ -141,6 +175,7 @@ class Runner:
         self.records.close()
         self.segments.close()
         self.output.close()
+        os.close(self.stacks)
 
 
 class RunnerPool:
@@ -164,6 +199,16 @@ class RunnerPool:
         self._replaced = 0
         #: Whether a runner may have a task that nobody wants any more.
         self._unwanted = False
+        #: By attempt, the memory that a task may use and the most it has been seen to use; empty for most pools.
+        self._limits: dict[int, list[int]] = {}
+        self._measure_at = 0.0
+        #: How many tasks a runner may run, and how much memory it may have after one; 0: any.
+        self._max_tasks = self._max_rss = 0
+        #: How long the rank may be stopped before the zygote ends it, 0 for ever; and the zygote's own time so far.
+        self._rank_watched = 0.0
+        self._zygote_stopped = 0.0
+        self._looks_at_orphans = 0
+        self._look_at = time.monotonic() + LOOK_EVERY
         self._functions: dict[int, bytes] = {}
         self._queue: deque[Task] = deque()
         self._runners: list[Runner] = []
@@ -184,7 +229,7 @@ class RunnerPool:
         size : int
             Runners at a time.
         settings : dict
-            As for `runner.start`.
+            As for `runner.start`; and ``max_tasks`` and ``max_rss``, after which a runner is replaced.
         bindings : list of Binding, optional
             For each place, its processors and variables.
         """
@@ -195,6 +240,24 @@ class RunnerPool:
         self._asked = asked
         self._bindings = bindings or [(None, {})] * size
         self._settings = settings
+        max_tasks, max_rss = settings.get("max_tasks") or 0, settings.get("max_rss") or 0
+        assert isinstance(max_tasks, int)
+        assert isinstance(max_rss, int)
+        self._max_tasks, self._max_rss = max_tasks, max_rss
+
+    def have_rank_watched(self, seconds: float) -> None:
+        """Have the zygote kill this process when that has been stopped by a signal for so long.
+
+        Whatever a dead zygote, or a task in the rank itself, leaves running is adopted, and killed: for a rank that is
+        a worker and no more.
+        """
+        linux.adopt_orphans()
+        self._rank_watched = seconds
+        self._have_watched()
+
+    def _have_watched(self) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has died; `_hear` is about to learn it
+            self._zygote.watch_rank(self._rank_watched)
 
     def _retire(self) -> None:
         """Have the runners there are leave after their tasks: what they are bound to is out of date."""
@@ -218,6 +281,10 @@ class RunnerPool:
     def add(self, task: Task) -> None:
         """Take a task into the queue."""
         self._queue.append(task)
+
+    def limit(self, aid: int, memory: int) -> None:
+        """Say how many bytes of memory a task may use, with all it starts; before it is added."""
+        self._limits[aid] = [memory, 0]
 
     def drop(self, aids: set[int]) -> None:
         """Forget tasks that nobody wants any more; what runs one of them is killed."""
@@ -247,6 +314,8 @@ class RunnerPool:
             elif (runner := self._by_fd.get(fd)) is not None:
                 self._read(runner, fd)
         self._end_overdue()
+        if self._limits:
+            self._measure()
         if self._unwanted:
             self._end_unwanted()
         if ready:
@@ -278,6 +347,29 @@ class RunnerPool:
         """Whether more results are about to come: some runner has several tasks before it."""
         return any(len(runner.tasks) > 1 for runner in self._runners)
 
+    def stacks(self) -> list[tuple[int, int, str]]:
+        """What each runner is at: its place, its process id, and its Python stacks, all threads of it.
+
+        Never waits for longer than `STACKS_WITHIN`; of a runner that has not answered by then, the text says how it
+        stands with its process. The runner goes on undisturbed, and one that is in C code answers as well.
+        """
+        asked = [runner for runner in self._runners if runner.pid]
+        for runner in asked:
+            os.ftruncate(runner.stacks, 0)
+            os.lseek(runner.stacks, 0, os.SEEK_SET)  # for the runner too: it has the same open file
+            with suppress(ProcessLookupError):
+                os.kill(runner.pid, STACKS_SIGNAL)
+        end = settled = time.monotonic() + STACKS_WITHIN
+        written = [0] * len(asked)
+        while (now := time.monotonic()) < min(end, settled):
+            sizes = [os.fstat(runner.stacks).st_size for runner in asked]
+            if sizes != written:
+                written, settled = sizes, end
+            elif all(sizes) and settled == end:
+                settled = now + STACKS_SETTLED
+            time.sleep(0.001)
+        return [(runner.slot, runner.pid, _stack_of(runner)) for runner in asked]
+
     # --- giving out ---------------------------------------------------------------------------------------
 
     def _feed(self) -> None:
@@ -294,7 +386,8 @@ class RunnerPool:
             place = self._place(window, single_use)
             if place is None:
                 return
-            self._give(place, 1 if single_use else self._share(window - len(place.tasks)))
+            share = 1 if single_use else self._share(window - len(place.tasks))
+            self._give(place, min(share, place.to_run) if place.to_run else share)
 
     def _share(self, room: int) -> int:
         """How many tasks to hand over at once: not so many that another runner has none."""
@@ -315,8 +408,9 @@ class RunnerPool:
 
     def _spawn(self, single_use: bool) -> Runner:
         taken = {runner.slot for runner in self._runners}
-        runner = Runner(single_use, next(slot for slot in range(len(taken) + 1) if slot not in taken))
-        fds = [channel.fileno() for channel in runner.channels] + runner.output.fds
+        slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
+        runner = Runner(single_use, slot, 0 if single_use else self._max_tasks)
+        fds = [*(channel.fileno() for channel in runner.channels), *runner.output.fds, runner.stacks]
         try:
             request = self._zygote.spawn(self._settings_of(runner.slot), fds)
         except (BrokenPipeError, ConnectionResetError):  # the zygote has died; `_hear` is about to learn it
@@ -340,6 +434,7 @@ class RunnerPool:
 
     def _give(self, runner: Runner, share: int) -> None:
         """Hand the next tasks of the queue to a runner, with the functions it does not know."""
+        before = len(self._queue)
         for _ in range(share):
             task = self._queue.popleft()
             runner.size += task.size
@@ -356,6 +451,9 @@ class RunnerPool:
             if runner.size >= MOST_BYTES:
                 break
         self._write(runner)
+        if runner.to_run:
+            runner.to_run -= before - len(self._queue)
+            runner.single_use = runner.to_run == 0
 
     def _write(self, runner: Runner) -> None:
         """Send what the socket has room for. Never blocks: the runner may be blocked sending to us."""
@@ -414,8 +512,8 @@ class RunnerPool:
             following = position + header + size
             if following > end:
                 break
-            if kind == STARTED:
-                runner.deadline = time.monotonic() + tasks[0].walltime
+            if kind != DONE and kind != RAISED:
+                self._take_word(runner, kind)
                 if position > start:
                     self._results.append(data[start:position])
                 start = following
@@ -440,8 +538,17 @@ class RunnerPool:
             self._results.append(data[start:position])
         runner.partial = bytearray(data[position:])
         runner.needed = header + unpack(data, position)[3] if position + header <= end else 0
-        if runner.single_use and not tasks:
+        if self._max_rss and not runner.single_use and linux.resident_memory(runner.pid) > self._max_rss:
+            runner.single_use = True
+        if runner.single_use and not tasks and not runner.leaving:
             runner.records.shutdown(SHUT_WR)  # it reads the end, and leaves
+
+    def _take_word(self, runner: Runner, kind: int) -> None:
+        """Take what a runner says for the pool alone."""
+        if kind == STARTED and runner.tasks:
+            runner.deadline = time.monotonic() + runner.tasks[0].walltime
+        elif kind == LEAVING:
+            runner.leaving = runner.single_use = True
 
     def _unwatch(self, fd: int) -> None:
         if self._by_fd.pop(fd, None) is not None:
@@ -457,15 +564,82 @@ class RunnerPool:
                 seconds = max(0.0, min(seconds, runner.deadline - now))
             if runner.outgoing:
                 seconds = min(seconds, 0.001)
+        if self._limits:
+            seconds = max(0.0, min(seconds, self._measure_at - now))
         return seconds
 
     def _end_overdue(self) -> None:
         now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_EVERY
+            self._look_for_stopped()
         for runner in self._runners:
             if runner.deadline and now >= runner.deadline and runner.pid:
                 runner.overtime = runner.tasks[0]
                 runner.deadline = 0.0
                 self._kill(runner)
+
+    def _measure(self) -> None:
+        """Look at the memory of tasks that have a limit, and end those that are above it."""
+        now = time.monotonic()
+        if now < self._measure_at:
+            return
+        self._measure_at = now + MEASURE_EVERY
+        held = {task.aid for task in self._queue}
+        for runner in self._runners:
+            held.update(task.aid for task in runner.tasks)
+            limit = self._limits.get(runner.tasks[0].aid) if runner.tasks and runner.pid else None
+            if limit is None or runner.overtime or runner.dropped:
+                continue
+            from mpiflow.worker.memory import of_tree
+
+            limit[1] = max(limit[1], of_tree(runner.pid, limit[0]))
+            if limit[1] > limit[0]:
+                runner.overtime = runner.tasks[0]
+                runner.excess = EXCESS.pack(*limit)
+                self._kill(runner)
+        for aid in self._limits.keys() - held:  # it has ended
+            del self._limits[aid]
+
+    def _look_for_stopped(self) -> None:
+        """Kill what has been stopped by a signal for too long. Time in which this process did not run itself counts
+        for one look: a batch system that suspends a job stops all of it."""
+        working = [runner for runner in self._runners if runner.tasks and runner.pid]
+        for runner in working:
+            runner.stopped = runner.stopped + LOOK_EVERY if linux.is_stopped(runner.pid) else 0.0
+            if runner.stopped >= STOPPED_AT_MOST:
+                self._say_stopped(f"a runner (pid {runner.pid})", runner.stopped)
+                runner.stopped = 0.0
+                self._kill(runner)
+        if working or self._queue or self._requested:
+            self._wake_zygote()
+        if self._looks_at_orphans:
+            self._looks_at_orphans -= 1
+            self._end_orphans()
+
+    def _wake_zygote(self) -> None:
+        """Have a zygote go on that somebody has stopped: no task is in it. If that does not help, end it."""
+        if not linux.is_stopped(self._zygote.pid):
+            self._zygote_stopped = 0.0
+            return
+        self._zygote_stopped += LOOK_EVERY
+        too_long = self._zygote_stopped >= STOPPED_AT_MOST
+        if too_long:
+            self._say_stopped(f"the zygote (pid {self._zygote.pid})", self._zygote_stopped)
+        with suppress(ProcessLookupError):
+            os.kill(self._zygote.pid, signal.SIGKILL if too_long else signal.SIGCONT)
+
+    def _end_orphans(self) -> None:
+        """Kill what has come to this process from a zygote that had died."""
+        for pid in linux.children():
+            if pid != self._zygote.pid:
+                with suppress(ProcessLookupError, ChildProcessError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, os.WNOHANG)
+
+    def _say_stopped(self, what: str, seconds: float) -> None:
+        words = f"mpiflow: {what} on {os.uname().nodename} has been stopped by a signal for {seconds:g} s; it is ended"
+        print(words, file=sys.stderr, flush=True)
 
     def _end_unwanted(self) -> None:
         """Kill runners in which the turn of a task has come that was dropped while it waited there."""
@@ -480,12 +654,10 @@ class RunnerPool:
                 self._kill(runner)
 
     def _kill(self, runner: Runner) -> None:
+        """End a runner; what its task has started is the zygote's to end."""
         if runner.pid:
-            for kill in (os.killpg, os.kill):
-                try:
-                    kill(runner.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue  # it ended by itself in this moment, or has not made its group yet
+            with suppress(ProcessLookupError):  # it ended by itself in this moment
+                os.kill(runner.pid, signal.SIGKILL)
 
     def _hear(self) -> None:
         try:
@@ -496,7 +668,7 @@ class RunnerPool:
         for word in words:
             if isinstance(word, Ended):
                 buried = next((runner for runner in self._runners if runner.pid == word.pid), None)
-                if buried is not None:  # else it was an orphan of some task, reaped by the zygote
+                if buried is not None:  # else it had been given up already
                     self._bury(buried, word)
             else:
                 request, pid = word
@@ -519,9 +691,17 @@ class RunnerPool:
         self._zygote.close()
         self._requested.clear()
         for runner in list(self._runners):
+            # What the task left running. Not the process itself: its number may be somebody else's by now.
+            with suppress(ProcessLookupError):
+                if runner.pid and not self._rank_watched:  # 0 is this process's own group
+                    os.killpg(runner.pid, signal.SIGKILL)
             self._bury(runner, Ended(runner.pid, signal.SIGKILL, 0.0, 0))
         self._zygote = exec_zygote()
+        self._zygote_stopped = 0.0
         self._watch.add(self._zygote.fd)
+        if self._rank_watched:
+            self._have_watched()
+            self._looks_at_orphans = LOOKS_AT_ORPHANS
 
     def _bury(self, runner: Runner, ended: Ended) -> None:
         """Take what a dead runner left, charge the task that ran, and give the others out again."""
@@ -531,16 +711,12 @@ class RunnerPool:
         if text := runner.output.take():
             self._results.append(text)
         self._runners.remove(runner)
-        # What the task left running. Not the process itself: its number may be somebody else's by now.
-        with suppress(ProcessLookupError):
-            if ended.pid:  # 0 is this process's own group
-                os.killpg(ended.pid, signal.SIGKILL)
         for fd in (runner.records.fileno(), *runner.output.watched):
             self._unwatch(fd)
         # One that is killed for a task may have ended it meanwhile: then the next one has done nothing wrong.
         innocent = runner.overtime is not None and runner.tasks and runner.tasks[0] is not runner.overtime
         # One without a process id has not begun: it was asked of a zygote that had died.
-        if runner.tasks and not runner.dropped and not innocent and ended.pid:
+        if runner.tasks and ended.pid and not (runner.dropped or runner.leaving or innocent):
             self._charge(runner.tasks.popleft(), runner, ended)
         for task in runner.tasks:
             if not task.aid:
@@ -554,7 +730,7 @@ class RunnerPool:
         for segment in task.attachments:
             segment.close()
         if runner.overtime:
-            payload, kind = b"", OVERTIME
+            payload, kind = runner.excess, OVERTIME
         else:
             payload, kind = pickle.dumps((ended.code, ended.pid, ended.peak), 5), DIED
         answer = HEADER.pack(task.aid, task.tid, task.fid, len(payload), ended.cpu, kind, 0)
@@ -568,3 +744,15 @@ class RunnerPool:
         self._watch.remove(self._zygote.fd)
         self._watch.close()
         self._zygote.close()
+        if self._rank_watched:  # what tasks have left that ran in the rank itself
+            for pid in linux.descendants(os.getpid()):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _stack_of(runner: Runner) -> str:
+    size = os.fstat(runner.stacks).st_size
+    if not size:
+        state = linux.state(runner.pid)[0] or "ended"
+        return f"no answer within {STACKS_WITHIN:g} s; the state of its process is {state}\n"
+    return os.pread(runner.stacks, size, 0).decode("utf-8", "replace")

@@ -7,10 +7,17 @@ Tasks print to two pipes that the worker reads. After a task, one system call a 
 it?) tells two things: whether the task closed or replaced its output, which is then put right; and whether it
 printed, in which case the runner waits until the worker has taken it, so that no line is ascribed to another
 task. A task that prints nothing pays 0.7 µs for that.
+
+One more system call, of a microsecond, tells whether the task has left a process running: `worker.remains`.
+
+A signal has the runner write its Python stacks into a memory file of the worker's. faulthandler does that in a
+signal handler, so it works while the task is in C code that never returns. The signal is SIGURG, which a process
+that knows nothing of it ignores: a task may have replaced the runner by another program.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -18,8 +25,8 @@ import time
 
 from mpiflow import linux
 from mpiflow.comm.segments import receive_segment, send_segment, shared_copy
-from mpiflow.comm.wire import FORGET, FUNCTION, HEADER, STARTED
-from mpiflow.linux import FIONREAD
+from mpiflow.comm.wire import FORGET, FUNCTION, HEADER, LEAVING, STARTED
+from mpiflow.linux import FIONREAD, has_children
 from mpiflow.worker import environment
 from mpiflow.worker.tasks import Functions, run_task
 
@@ -33,6 +40,10 @@ if TYPE_CHECKING:
 CHUNK = 64 * 1024
 #: How long a runner lets the worker take what a task has printed, in seconds; then it goes on.
 OUTPUT_TAKEN_WITHIN = 1.0
+#: Nothing starts a process in less, in seconds: after quicker tasks there is none to look for.
+QUICKEST_FORK = 20e-6
+#: Has a runner write its stacks.
+STACKS_SIGNAL = signal.SIGURG
 
 
 class _Output:
@@ -96,6 +107,7 @@ def run(records: socket, segments: socket) -> None:
             if walltime:
                 records.sendall(HEADER.pack(aid, tid, fid, 0, 0.0, STARTED, 0))
             outcome = run_task(functions, tid, fid, payload, attachments)
+            leaving = outcome.seconds > QUICKEST_FORK and has_children() and _end_remains()
             output.settle()
             surroundings.restore()
             for buffer in outcome.attachments:
@@ -106,8 +118,18 @@ def run(records: socket, segments: socket) -> None:
                 aid, tid, fid, len(outcome.payload), outcome.seconds, outcome.kind, len(outcome.attachments)
             )
             records.sendall(answer + outcome.payload)
+            if leaving:
+                records.sendall(HEADER.pack(0, 0, 0, 0, 0.0, LEAVING, 0))
+                os._exit(0)
             del attachments, payload, outcome  # a runner that waits holds nothing of its last task
         partial = bytes(data[position:])
+
+
+def _end_remains() -> bool:
+    """End what a task has left running; whether this process had better not run another one."""
+    from mpiflow.worker.remains import end_remains, threads_are_left
+
+    return end_remains() and threads_are_left()
 
 
 def _received(records: socket, partial: bytes) -> bytes:
@@ -136,7 +158,7 @@ def _received(records: socket, partial: bytes) -> bytes:
 
 
 def start(
-    records: socket, segments: socket, output: int, errors: int, settings: dict[str, object]
+    records: socket, segments: socket, output: int, errors: int, stacks: int, settings: dict[str, object]
 ) -> None:
     """First steps of a runner after its fork; does not return.
 
@@ -146,6 +168,8 @@ def start(
         The two ways to the worker.
     output, errors : int
         Pipes for what tasks print.
+    stacks : int
+        File for its stacks, when they are asked for.
     settings : dict
         ``environment`` (variables to set), ``path`` (directories for ``sys.path``), ``directory``.
     """
@@ -153,6 +177,8 @@ def start(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     environment.ignore_batch_signals()
+    linux.adopt_orphans()
+    faulthandler.register(STACKS_SIGNAL, stacks)
     for source, fd in ((output, 1), (errors, 2)):
         os.dup2(source, fd)
         os.close(source)

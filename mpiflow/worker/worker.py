@@ -101,6 +101,8 @@ class Worker:
                     self._in_rank.append(task)
                 else:
                     pool.add(task)
+            elif kind == wire.LIMIT:
+                pool.limit(aid, int.from_bytes(view[start:end], "little"))
             elif kind == wire.FUNCTION:
                 pool.learn(fid, view[start - HEADER.size : end])
                 self._functions.learn(fid, bytes(view[start:end]))

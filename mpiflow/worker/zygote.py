@@ -9,11 +9,18 @@ launcher's variables and of its descriptors.
 rank's group, leaves orphans when the rank is killed, tells no resource use, and listens on a path.
 
 It has a session of its own (launchers and batch systems signal groups and sessions), is the reaper of every
-orphan below it, and when its socket ends, because the rank let it go or died, it kills all descendants.
+orphan below it, and when its socket ends, because the rank let it go or died, it kills all descendants. An orphan
+comes to it when a runner has died, and is killed before the rank hears of that: nothing of a task outlives it.
+
+A rank that has been stopped by a signal hears nothing and says nothing, and its zygote is the only one to see why.
+It looks every few seconds, when it has been told to, and kills a rank that stays so; what is lost then runs
+elsewhere. A batch system that suspends a job stops the process above the rank as well, or all ranks below it: then
+nobody is killed.
 
 One packet socket joins it to the rank::
 
-    rank → zygote   marshalled settings, with four descriptors      fork a runner
+    rank → zygote   marshalled settings, with five descriptors      fork a runner
+    rank → zygote   marshalled seconds                              how long the rank may be stopped
     zygote → rank   b"S" request, pid                               it is there
     zygote → rank   b"E" pid, wait status, CPU seconds, peak KiB    it has ended
 """
@@ -42,6 +49,12 @@ _STARTED = struct.Struct("<cQQ")
 _ENDED = struct.Struct("<cQidQ")
 #: How long a zygote goes on killing what will not die, in seconds.
 REAP_WITHIN = 5.0
+#: Of those, how long a resource tracker may take to tidy up after a runner that has died.
+TIDY_WITHIN = 2.0
+#: How often it looks at orphans that are not gone yet, in seconds.
+SWEEP_EVERY = 0.25
+#: How long a rank may be stopped, and how many times in that the zygote looks.
+RANK_STOPPED_AT_MOST, LOOKS = 20.0, 8
 
 
 class Ended:
@@ -87,6 +100,13 @@ class Zygote:
         send_fds(self._control, marshal.dumps((self.requests, settings)), fds)
         return self.requests
 
+    def watch_rank(self, seconds: float = RANK_STOPPED_AT_MOST) -> None:
+        """Have it kill this process when that has been stopped by a signal for so long.
+
+        For a rank without which the others go on; never for one that a person may stop at a terminal.
+        """
+        self._control.send(marshal.dumps(float(seconds)))
+
     def hear(self) -> list[tuple[int, int] | Ended]:
         """What the zygote has said: (request, pid) for each start, `Ended` for each end."""
         heard: list[tuple[int, int] | Ended] = []
@@ -110,8 +130,9 @@ class Zygote:
         """Let it go: it kills what is below it and ends."""
         self._control.close()
         try:
+            os.kill(self.pid, signal.SIGCONT)  # somebody may have stopped it, and would stop its rank's end
             os.waitpid(self.pid, 0)
-        except ChildProcessError:
+        except (ChildProcessError, ProcessLookupError):
             return  # started by exec and waited for there
 
 
@@ -155,99 +176,178 @@ def serve(control: socket) -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     linux.adopt_orphans()
-    wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_read, False)
-    os.set_blocking(wake_write, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    # One that somebody has stopped goes on when its rank dies, and tidies up; for any other this changes nothing.
+    linux.die_with_parent(signal.SIGCONT, os.getppid())
     gc.freeze()  # collections in a runner leave the pages it shares with us alone
-    poll = select.poll()
-    poll.register(control, select.POLLIN)
-    poll.register(wake_read, select.POLLIN)
-    spawned = 0
-    while True:
-        for fd, _ in poll.poll():
-            if fd == wake_read:
-                os.read(wake_read, 4096)
-            else:
-                packet, fds = _request(control)
-                if not packet:
-                    _end_everything()
-                if spawned == 1:
-                    # From the second runner on, what all of them need is loaded once, here. The first one
-                    # does without: a rank with one runner that never dies would pay for nothing.
-                    import cloudpickle  # noqa: F401
-                spawned += 1
-                _fork_runner(control, packet, fds, (wake_read, wake_write))
-        _report_ends(control)
+    _Service(control).run()
 
 
-def _request(control: socket) -> tuple[bytes, list[int]]:
-    """The rank's next word; empty when the rank has let go, or died."""
-    try:
-        return receive_fds(control, 1 << 16, 4)
-    except ConnectionResetError:  # it left without reading our last word
-        return b"", []
+class _Service:
+    """What the zygote knows, and does."""
 
+    def __init__(self, control: socket) -> None:
+        self._control = control
+        self._rank = os.getppid()
+        self._watched: _Watched | None = None
+        self._runners: set[int] = set()
+        self._spawned = 0
+        #: When there was an orphan for the first time, 0 for none.
+        self._orphaned = 0.0
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
 
-def _fork_runner(control: socket, packet: bytes, fds: list[int], wake: tuple[int, int]) -> None:
-    request, settings = marshal.loads(packet)
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
+    def run(self) -> None:
+        """Serve until the rank lets go; does not return."""
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll(self._pause()):
+                if fd == self._wake_read:
+                    os.read(self._wake_read, 4096)
+                else:
+                    self._answer()
+            self._report_ends()
+            if self._orphaned:
+                self._sweep()
+            if self._watched is not None:
+                self._watched.look(time.monotonic())
+
+    def _pause(self) -> float | None:
+        """Milliseconds until something is to be looked at; None: until somebody says something."""
+        if self._orphaned:
+            return SWEEP_EVERY * 1000
+        return None if self._watched is None else self._watched.every * 1000
+
+    def _answer(self) -> None:
+        """Take the rank's next word."""
         try:
-            linux.die_with_parent(signal.SIGKILL, parent)
-            linux.offer_to_out_of_memory_killer()
-            signal.set_wakeup_fd(-1)
-            for fd in wake:
-                os.close(fd)
-            control.close()
-            records, segments, output, errors = fds
-            start(socket(fileno=records), socket(fileno=segments), output, errors, settings)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(1)
-    for fd in fds:
-        os.close(fd)
-    _tell(control, _STARTED.pack(b"S", request, pid))
-
-
-def _tell(control: socket, packet: bytes) -> None:
-    """Say something to the rank; when it has gone, end as its going says."""
-    try:
-        control.send(packet)
-    except (BrokenPipeError, ConnectionResetError):
-        _end_everything()
-
-
-def _report_ends(control: socket) -> None:
-    while True:
-        try:
-            if not linux.child_has_ended():
-                return  # wait4 would say so too, but imports a module of its own for it
-            pid, status, use = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
+            packet, fds = receive_fds(self._control, 1 << 16, 5)
+        except ConnectionResetError:  # it left without reading our last word
+            packet, fds = b"", []
+        if not packet:
+            _end_everything()
+        if not fds:
+            self._watched = _Watched(self._rank, marshal.loads(packet))
             return
+        if self._spawned == 1:
+            # From the second runner on, what all of them need is loaded once, here. The first one
+            # does without: a rank with one runner that never dies would pay for nothing.
+            import cloudpickle  # noqa: F401
+        self._spawned += 1
+        self._fork_runner(packet, fds)
+
+    def _fork_runner(self, packet: bytes, fds: list[int]) -> None:
+        request, settings = marshal.loads(packet)
+        parent = os.getpid()
+        pid = os.fork()
         if pid == 0:
+            try:
+                linux.die_with_parent(signal.SIGKILL, parent)
+                linux.offer_to_out_of_memory_killer()
+                signal.set_wakeup_fd(-1)
+                os.close(self._wake_read)
+                os.close(self._wake_write)
+                self._control.close()
+                records, segments, output, errors, stacks = fds
+                start(socket(fileno=records), socket(fileno=segments), output, errors, stacks, settings)
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        self._runners.add(pid)
+        for fd in fds:
+            os.close(fd)
+        self._tell(_STARTED.pack(b"S", request, pid))
+
+    def _tell(self, packet: bytes) -> None:
+        """Say something to the rank; when it has gone, end as its going says."""
+        try:
+            self._control.send(packet)
+        except (BrokenPipeError, ConnectionResetError):
+            _end_everything()
+
+    def _report_ends(self) -> None:
+        ends: list[bytes] = []
+        try:
+            while linux.child_has_ended():  # wait4 would say so too, but imports a module of its own for it
+                pid, status, use = os.wait4(-1, os.WNOHANG)
+                if pid == 0:
+                    break
+                if pid in self._runners:
+                    self._runners.discard(pid)
+                    ends.append(_ENDED.pack(b"E", pid, status, use.ru_utime + use.ru_stime, use.ru_maxrss))
+        except ChildProcessError:
+            self._orphaned = 0.0  # no child is left, so no orphan
+        else:
+            if ends:
+                self._orphaned = self._orphaned or time.monotonic()
+                self._sweep()
+        for end in ends:
+            self._tell(end)
+
+    def _sweep(self) -> None:
+        """Kill what dead runners have left."""
+        from mpiflow.worker.remains import end_orphans
+
+        if end_orphans(self._runners, self._orphaned + TIDY_WITHIN):
+            self._orphaned = 0.0
+
+
+class _Watched:
+    """Whether the rank has been stopped for too long.
+
+    Time in which this process did not run itself, because its whole job or its machine was suspended, must not
+    count: each look adds the time between two looks, whatever the clock says.
+    """
+
+    def __init__(self, pid: int, limit: float) -> None:
+        self._pid = pid
+        self._limit = limit
+        self.every = limit / LOOKS
+        self._stopped = 0.0
+        self._next = time.monotonic() + self.every
+
+    def look(self, now: float) -> None:
+        """See whether it is stopped, when it is time to, and kill it when it has been for too long."""
+        if now < self._next:
             return
-        _tell(control, _ENDED.pack(b"E", pid, status, use.ru_utime + use.ru_stime, use.ru_maxrss))
+        self._next = now + self.every
+        letter, parent = linux.state(self._pid)
+        if letter != "T" or os.getppid() != self._pid or self._is_suspended(parent):
+            self._stopped = 0.0
+            return
+        self._stopped += self.every
+        if self._stopped >= self._limit:
+            words = f"mpiflow: a rank (pid {self._pid}) on {os.uname().nodename} has been stopped by a signal"
+            print(f"{words} for {self._stopped:g} s; it is ended", file=sys.stderr, flush=True)
+            os.kill(self._pid, signal.SIGKILL)
+
+    def _is_suspended(self, parent: int) -> bool:
+        """Whether the whole job is stopped, as far as can be seen from here."""
+        siblings = [pid for pid in linux.children(parent) if pid != self._pid]
+        return linux.is_stopped(parent) or (bool(siblings) and all(map(linux.is_stopped, siblings)))
 
 
 def _end_everything() -> None:
     """Kill every descendant, those that put themselves into other sessions too, and end."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    tidy = time.monotonic() + TIDY_WITHIN
     end = time.monotonic() + REAP_WITHIN
     while time.monotonic() < end:
-        pids = linux.children()
-        for pid in pids:
-            for kill in (os.killpg, os.kill):
-                try:
-                    kill(pid, signal.SIGKILL)
-                except (ProcessLookupError, PermissionError):
-                    continue  # leads no group, or has ended
+        # Written out, though `remains` has much the same: at this point nothing may depend on a file system.
+        for pid in linux.children():
+            if time.monotonic() < tidy and linux.command_has(pid, b"resource_tracker"):
+                continue
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue  # has ended; or is another user's by set-uid
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass

@@ -22,7 +22,7 @@ from test_zygote import alive
 from mpiflow.comm import wire
 from mpiflow.comm.pickling import pack, pack_function, unpack, unpack_failure
 from mpiflow.comm.segments import Segment, shared_copy
-from mpiflow.comm.wire import DIED, DONE, HEADER, INLINE, OUTPUT, OVERTIME, RAISED, record, records
+from mpiflow.comm.wire import DIED, DONE, EXCESS, HEADER, INLINE, OUTPUT, OVERTIME, RAISED, record, records
 from mpiflow.linux import open_descriptors
 from mpiflow.worker.output import MOST_BYTES
 from mpiflow.worker.pool import RunnerPool, Task
@@ -50,11 +50,11 @@ class Pool:
         self.printed: dict[tuple[int, int], bytes] = {}
         self.left_out = 0
 
-    def size(self, runners: int) -> None:
-        self.pool.configure(runners, {"environment": {}, "path": [], "directory": "/"})
+    def size(self, runners: int, **settings: object) -> None:
+        self.pool.configure(runners, {"environment": {}, "path": [], "directory": "/", **settings})
 
     def add(
-        self, function: Callable[..., Any], *args: Any, walltime: float = 0.0, kind: int = wire.TASK
+        self, function: Callable[..., Any], *args: Any, walltime: float = 0.0, memory: int = 0, kind: int = wire.TASK
     ) -> int:
         """Give it a task; the number of the attempt, which is the task's as well."""
         if function not in self.fids:
@@ -67,6 +67,8 @@ class Pool:
         call = pack((args, {}), beside)
         head = HEADER.pack(self.aid, self.aid, fid, len(call), walltime, kind, len(beside))
         segments = [shared_copy(buffer) for buffer in beside]
+        if memory:
+            self.pool.limit(self.aid, memory)
         self.pool.add(Task(self.aid, self.aid, fid, walltime, kind, memoryview(head + call), segments))
         return self.aid
 
@@ -98,8 +100,8 @@ class Pool:
         elif kind == DIED:
             self.ended[aid] = kind, pickle.loads(payload)
         else:
-            assert (kind, payload) == (OVERTIME, b"")
-            self.ended[aid] = kind, None
+            assert kind == OVERTIME
+            self.ended[aid] = kind, EXCESS.unpack(payload) if payload else None
 
     def until(self, condition: Callable[[], object], seconds: float = LONG) -> bool:
         """Go on until something is so; whether it came about."""

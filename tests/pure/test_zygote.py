@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from fakes import LONG, eventually
 from mpiflow.comm import wire
 from mpiflow.comm.pickling import pack, pack_function, unpack, unpack_failure
 from mpiflow.comm.wire import HEADER, record, records
+from mpiflow.linux import memory_file
 from mpiflow.worker.zygote import Ended, Zygote, exec_zygote
 
 pytestmark = [
@@ -43,11 +46,13 @@ class Bare:
         self.segments, segments = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.output, output = os.pipe()
         known: dict[str, Any] = {"environment": {}, "path": [], "directory": "/", **settings}
-        fds = [records.fileno(), segments.fileno(), output, output]
+        stacks = memory_file(0)
+        fds = [records.fileno(), segments.fileno(), output, output, stacks]
         self.request = zygote.spawn(known, fds)
         records.close()
         segments.close()
         os.close(output)
+        os.close(stacks)
 
     def send(self, function: Callable[..., Any], *args: Any) -> None:
         packed = pack(("f", 0, pack_function(function)), [])
@@ -230,7 +235,8 @@ def test_it_has_no_descriptors_but_its_own(zygote: Zygote, bare: Bare) -> None:
     found = bare.run(look)
     assert found[0] == "/dev/null"
     kinds = sorted(target.split(":")[0] for fd, target in found.items() if fd)
-    assert kinds == ["pipe"] * 4 + ["socket"] * 2, "two for output, each with a spare, and its two channels"
+    expected = ["/memfd"] + ["pipe"] * 4 + ["socket"] * 2
+    assert kinds == expected, "for its stacks; two for output, each with a spare; and its two channels"
     os.close(read)
     os.close(write)
 
@@ -276,23 +282,40 @@ def test_runners_draw_different_random_numbers(zygote: Zygote) -> None:
 # --- the end -------------------------------------------------------------------------------------------
 
 
-def leave_orphans() -> Callable[[], list[int]]:
-    """A task that starts what outlives it: in a session of its own, in its group, and an orphan."""
+def leave_orphans(path: str = "") -> Callable[[], list[int]]:
+    """A task that starts what could outlive it: in a session of its own, in its group, an orphan, and a daemon.
+
+    With a path it writes their process ids there, and does not end.
+    """
 
     def leave() -> list[int]:
         own_session = subprocess.Popen(["sleep", "1000"], start_new_session=True)
         same_group = subprocess.Popen(["sleep", "1000"])
-        shell = "sleep 1000 >/dev/null 2>&1 & echo $!"
-        orphan = int(subprocess.run(["sh", "-c", shell], stdout=subprocess.PIPE, text=True).stdout)
-        return [own_session.pid, same_group.pid, orphan]
+        shells = ["sleep 1000 >/dev/null 2>&1 & echo $!", "setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!'"]
+        orphans = [int(subprocess.run(["sh", "-c", shell], stdout=subprocess.PIPE).stdout) for shell in shells]
+        pids = [own_session.pid, same_group.pid, *orphans]
+        if path:
+            with open(path + ".new", "w") as file:
+                print(*pids, file=file)
+            os.rename(path + ".new", path)
+            time.sleep(1000)
+        return pids
 
     return leave
 
 
-def test_closing_it_leaves_nothing_of_what_it_and_its_runners_started() -> None:
+def written(path: Path) -> list[int]:
+    """Process ids that a task of `leave_orphans` has written."""
+    assert eventually(path.exists)
+    return [int(pid) for pid in path.read_text().split()]
+
+
+def test_closing_it_leaves_nothing_of_what_it_and_its_runners_started(tmp_path: Path) -> None:
     zygote = exec_zygote()
     bare = Bare(zygote)
-    pids = [started(zygote, bare), zygote.pid, *bare.run(leave_orphans())]
+    pids = [started(zygote, bare), zygote.pid]
+    bare.send(leave_orphans(str(tmp_path / "pids")))
+    pids += written(tmp_path / "pids")
     assert all(alive(pid) for pid in pids)
     zygote.close()
     assert eventually(lambda: not any(alive(pid) for pid in pids))
@@ -300,13 +323,50 @@ def test_closing_it_leaves_nothing_of_what_it_and_its_runners_started() -> None:
     zygote.close()
 
 
-def test_an_orphan_that_ends_by_itself_is_reaped_and_reported(zygote: Zygote, bare: Bare) -> None:
+def test_a_task_that_ends_leaves_nothing_running(zygote: Zygote, bare: Bare) -> None:
     runner = started(zygote, bare)
-    (orphan,) = bare.run(leave_orphans())[-1:]
-    os.kill(orphan, signal.SIGKILL)
-    word = ended(zygote)
-    assert (word.pid, word.code) == (orphan, -signal.SIGKILL)
-    assert alive(runner)
+    pids = bare.run(leave_orphans())
+    assert len(pids) == 4
+    assert not any(alive(pid) for pid in pids), "before its result is sent"
+    assert bare.run(os.getpid) == runner, "and its runner goes on"
+
+
+def test_a_runner_that_dies_leaves_nothing_running(zygote: Zygote, bare: Bare, tmp_path: Path) -> None:
+    runner = started(zygote, bare)
+    bare.send(leave_orphans(str(tmp_path / "pids")))
+    pids = written(tmp_path / "pids")
+    other = Bare(zygote)
+    other_runner = started(zygote, other)
+    os.kill(runner, signal.SIGKILL)
+    assert ended(zygote).pid == runner
+    assert not any(alive(pid) for pid in pids), "before its end is reported"
+    assert other.run(os.getpid) == other_runner
+    other.close()
+
+
+def test_a_rank_that_is_stopped_for_too_long_is_ended(tmp_path: Path) -> None:
+    """And not one that runs, or whose parent is stopped as well, as when a batch system suspends a job."""
+    script = (
+        "import os, signal, sys, time; from mpiflow.worker.zygote import exec_zygote\n"
+        "zygote = exec_zygote(); zygote.watch_rank(0.4); print('there', flush=True); time.sleep(1000)"
+    )
+    shell = f"{sys.executable} -c {shlex.quote(script)} & echo $!; wait $!; echo $?; sleep 1000"
+    above = subprocess.Popen(["sh", "-c", shell], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert above.stdout is not None
+    try:
+        rank = int(above.stdout.readline())
+        assert above.stdout.readline() == "there\n"
+        time.sleep(1.0)
+        assert alive(rank), "it runs"
+        os.kill(above.pid, signal.SIGSTOP)
+        os.kill(rank, signal.SIGSTOP)
+        time.sleep(1.0)
+        assert alive(rank), "its job is suspended"
+        os.kill(above.pid, signal.SIGCONT)
+        assert above.stdout.readline() == "137\n", "killed"
+    finally:
+        os.killpg(above.pid, signal.SIGKILL)
+        above.communicate()
 
 
 def test_runners_die_with_a_zygote_that_is_killed() -> None:
@@ -339,7 +399,11 @@ from test_zygote import Bare, leave_orphans, started
 from mpiflow.worker.zygote import exec_zygote, fork_zygote
 zygote = {kind}()
 bare = Bare(zygote)
-pids = [zygote.pid, started(zygote, bare), *bare.run(leave_orphans())]
+pids = [zygote.pid, started(zygote, bare)]
+bare.send(leave_orphans({path!r}))
+while not os.path.exists({path!r}):
+    time.sleep(0.001)
+pids += map(int, open({path!r}).read().split())
 print(*pids, flush=True)
 {end}
 """
@@ -349,11 +413,11 @@ print(*pids, flush=True)
 @pytest.mark.parametrize(
     "end", ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(0)", "zygote.close()", "pass"]
 )
-def test_nothing_is_left_when_its_owner_ends_in_any_way(kind: str, end: str) -> None:
-    script = _OWNER.format(kind=kind, end=end, tests=os.path.dirname(__file__))
+def test_nothing_is_left_when_its_owner_ends_in_any_way(kind: str, end: str, tmp_path: Path) -> None:
+    script = _OWNER.format(kind=kind, end=end, tests=os.path.dirname(__file__), path=str(tmp_path / "pids"))
     owner = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, timeout=30)
     pids = [int(pid) for pid in owner.stdout.split()]
-    assert len(pids) == 5
+    assert len(pids) == 6
     assert eventually(lambda: not any(alive(pid) for pid in pids))
 
 
