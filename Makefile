@@ -1,8 +1,9 @@
-# make demo | test | bench | lint | clean, each with MPI=mpich (the default) or MPI=openmpi.
+# make demo | test | chaos | bench | lint | clean, each with MPI=mpich (the default) or MPI=openmpi.
 # Needs python3 with venv, and make; everything else is installed into .venv-$(MPI).
 
 MPI ?= mpich
 PYTHON ?= python3
+SEED ?= 1
 
 ifeq ($(filter mpich openmpi,$(MPI)),)
 $(error MPI is "$(MPI)", and must be mpich or openmpi)
@@ -18,7 +19,7 @@ mpiexec_openmpi = --with-ft ulfm --oversubscribe $(if $(filter 0,$(shell id -u))
 in_mpi := $(wildcard tests/mpi/test_*.py)
 limited := timeout -k 10 1500
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test chaos bench lint clean
 .DELETE_ON_ERROR:
 
 demo: $(installed)
@@ -31,12 +32,18 @@ ifneq ($(in_mpi),)
 	    $(python) -m pytest --with-mpi -m mpi -q -p no:cacheprovider tests/mpi
 endif
 
+# Ten minutes and more: what `make test` does in short, with 300 faults. Storage and hosts need root, else they are skipped.
+chaos: $(installed)
+	$(python) -m tests.chaos --faults 300 --seed $(SEED)
+	$(python) -m pytest -q -s -m chaos tests
+
 bench: $(installed)
 	$(python) -m benchmarks.throughput
 	$(python) -m benchmarks.latency
 	$(python) -m benchmarks.graph
 	$(python) -m benchmarks.memory
 	$(python) -m benchmarks.footprint
+	$(python) -m benchmarks.protection
 
 lint: $(lint_installed)
 	$(venv)/bin/ruff check

@@ -79,6 +79,9 @@ class Config(RepresentationMixin):
         ``task_dir(task_record)`` names.
     app_cache, checkpoint_mode, checkpoint_files, checkpoint_period
         Older spellings of ``memoizer=BasicMemoizer(memoize=..., checkpoint_mode=..., ...)``.
+    stall_warning : float, optional
+        Seconds in which no task ends and no worker reports, after which rank 0 says what is waited for; 0: never.
+        Default: those of ``--stall-warning``, 300.
 
     Raises
     ------
@@ -118,6 +121,7 @@ class Config(RepresentationMixin):
         checkpoint_mode: str | None = None,
         checkpoint_files: Sequence[str | os.PathLike[str]] | None = None,
         checkpoint_period: str | None = None,
+        stall_warning: float | None = None,
     ) -> None:
         self.executors = executors
         self.memoizer = memoizer
@@ -143,6 +147,7 @@ class Config(RepresentationMixin):
         self.checkpoint_mode = checkpoint_mode
         self.checkpoint_files = checkpoint_files
         self.checkpoint_period = checkpoint_period
+        self.stall_warning = stall_warning
         self._check()
 
     @classmethod
@@ -220,6 +225,8 @@ class Config(RepresentationMixin):
         _legal("std_autopath", autopath, autopath is None or callable(autopath), words)
         logging = self.initialize_logging
         _legal("initialize_logging", logging, isinstance(logging, bool | LogConfig), "True, False or a LogConfig")
+        stall, words = self.stall_warning, "None or a number of seconds from 0 up"
+        _legal("stall_warning", stall, stall is None or _seconds(stall), words)
         _legal("seed", self.seed, self.seed is None or _whole(self.seed, 0), "None or a whole number from 0 up")
         place = self.task_dir
         legal = callable(place) or (isinstance(place, str) and place in ("shared", "task"))
@@ -263,6 +270,8 @@ class Config(RepresentationMixin):
         own.executors = self.places()
         if own.seed is None:
             own.seed = options.seed or 0
+        if own.stall_warning is None:
+            own.stall_warning = options.stall_warning
         if any(getattr(self, name) != default for name, default in _OF_THE_MEMOIZER.items()):
             own.memoizer = self._memoizer_of_fields()
             vars(own).update(_OF_THE_MEMOIZER)

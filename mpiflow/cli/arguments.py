@@ -5,18 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from typing import NoReturn
 
 import mpiflow
+from mpiflow.errors import ConfigurationError
 
 #: First words that are subcommands; anything else is a script.
-COMMANDS = ("run", "doctor")
+COMMANDS = ("run", "doctor", "drain", "stop")
 
 _DESCRIPTION = "Run a script as one MPI job: rank 0 runs it, all other ranks work for it."
 _EPILOG = """\
 commands:
   run SCRIPT ...   the same as SCRIPT ...; for a script that is called like a command
   doctor           look at this MPI, its launcher and its ranks, and say what is wrong with them
+  drain RUNDIR     have a running job start nothing more, end what runs and leave with code 85
+  stop RUNDIR      end a running job now; what is in its journal is kept
+  supervise -- LAUNCHER ...   start the farm by this command, and again when it dies; --help says more
 
 examples:
   mpiexec -n 64 python -m mpiflow script.py --steps 10
@@ -40,6 +45,13 @@ class Arguments(argparse.Namespace):
     trust: bool
     fresh: bool
     checkpoint_all: bool
+    deadline: float | None
+    drain_before: float | None
+    stall_warning: float
+    heartbeat_threshold: float
+    report_within: float
+    quarantine_after: int
+    stacks: str | None
     quick: bool
     script: str | None
     rest: list[str]
@@ -61,6 +73,32 @@ def _natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"is {text!r}; legal is a whole number from 0 up")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    seconds = _not_negative(text)
+    if seconds == 0.0:
+        raise argparse.ArgumentTypeError(f"is {text!r}; legal is a number of seconds above 0")
+    return seconds
+
+
+def _not_negative(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0.0:  # nan too
+        raise argparse.ArgumentTypeError(f"is {text!r}; legal is a number of seconds from 0 up")
+    return seconds
+
+
+def _moment(text: str) -> float:
+    from mpiflow.jobs.deadline import parse_deadline
+
+    try:
+        return parse_deadline(text, time.time())
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def parser() -> argparse.ArgumentParser:
@@ -91,12 +129,42 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds that MPI may take to start on every rank, plus 0.1 a rank (default 120)",
     )
+    _add_for_the_end(made)
     _add_for_scripts(made)
+    _add_for_losses(made)
     made.add_argument("--no-progress", dest="progress", action="store_false", help="show no progress")
+    made.add_argument(
+        "--stall-warning",
+        type=_not_negative,
+        default=300.0,
+        metavar="S",
+        help="seconds without progress after which rank 0 says what it waits for; 0: never (default 300)",
+    )
     made.add_argument("--quick", action="store_true", help="doctor: only what a script needs to know")
+    made.add_argument(
+        "--stacks", metavar="RUNDIR", help="doctor: the Python stacks of a running job, asked for by its run directory"
+    )
     made.add_argument("script", nargs="?", help="a Python script; what follows it is its own")
     made.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return made
+
+
+def _add_for_the_end(made: argparse.ArgumentParser) -> None:
+    """Options about the end of the job's time."""
+    made.add_argument(
+        "--deadline",
+        type=_moment,
+        metavar="T",
+        help="when the job's time is over: seconds or HH:MM:SS from now, or 2030-01-31T18:00 (default: what the batch "
+        "system says)",
+    )
+    made.add_argument(
+        "--drain-before",
+        type=_not_negative,
+        metavar="S",
+        help="seconds before the deadline after which only tasks are started that are known to end in time "
+        "(default 120, or a tenth of the time)",
+    )
 
 
 def _add_for_scripts(made: argparse.ArgumentParser) -> None:
@@ -113,6 +181,36 @@ def _add_for_scripts(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument(
         "--trust", action="store_true", help="take up results although other people can write to their files"
+    )
+
+
+def _add_for_losses(made: argparse.ArgumentParser) -> None:
+    """Options about when a worker counts as lost."""
+    made.add_argument(
+        "--no-guardian",
+        action="store_true",
+        help="put no process between the launcher and each rank: the loss of a rank then ends the job",
+    )
+    made.add_argument(
+        "--heartbeat-threshold",
+        type=_seconds,
+        default=15.0,
+        metavar="S",
+        help="seconds of silence after which a worker is lost and its tasks are given out again (default 15)",
+    )
+    made.add_argument(
+        "--report-within",
+        type=_seconds,
+        default=120.0,
+        metavar="S",
+        help="seconds that workers have to report at the start; the job goes on without the others (default 120)",
+    )
+    made.add_argument(
+        "--quarantine-after",
+        type=_natural,
+        default=32,
+        metavar="N",
+        help="failures in a row on one host, while others do well, after which it gets no more; 0: never (default 32)",
     )
 
 
@@ -135,6 +233,8 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Options and the first word that is none, and what follows that word."""
     takes_value = {
         "-n", "--runners-per-rank", "--isolation", "--seed", "--run-dir", "--config", "--init-timeout",
+        "--deadline", "--drain-before",
+        "--stall-warning", "--stacks", "--heartbeat-threshold", "--report-within", "--quarantine-after",
     }  # fmt: skip
     position = 0
     while position < len(arguments):

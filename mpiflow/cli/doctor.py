@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import mpiflow
 from mpiflow import linux
+from mpiflow.cli.protection import how_to_get_it
+from mpiflow.cli.protection import in_words as protection_in_words
 from mpiflow.comm import wire
+from mpiflow.errors import RequestError
+from mpiflow.monitor.requests import ask, wait_for_answer
 
 if TYPE_CHECKING:
     from mpiflow.cli.arguments import Arguments
@@ -21,15 +25,17 @@ if TYPE_CHECKING:
 #: How long ranks have to report, in seconds, and how many round trips are timed.
 REPORT_WITHIN, ROUND_TRIPS = 30.0, 200
 
-_PROTECTION = {
-    "ULFM": "MPI reports a lost rank (ULFM)",
-    "PMI": "a lost rank ends the job; the launcher's PMI would let a guardian prevent that",
-    "": "none: a lost rank ends the job",
-}
+#: Seconds for the answer of a running job.
+STACKS_WITHIN = 15.0
+_ABOUT_A_STUCK_RANK_0 = (
+    "If it is stuck inside MPI, its guardian ends it, where the launch has one (see mpiflow doctor). What it is at, see"
+)
 
 
 def examine(parsed: Arguments, comm: MPIComm, launched: Launched | None, protection: str) -> int:
     """Look at a running job, on rank 0; 0 when nothing is wrong, else 1."""
+    if parsed.stacks is not None:
+        return show_stacks(parsed.stacks)
     hellos = _hear_all(comm)
     missing = [rank for rank in comm.peers if rank not in hellos]
     advice = _advice(hellos, missing, _thread_level())
@@ -48,8 +54,33 @@ def examine(parsed: Arguments, comm: MPIComm, launched: Launched | None, protect
         if hellos:
             _line("round trip", f"{_round_trip(comm, min(hellos)) * 1e6:.0f} µs to rank {min(hellos)} (median)")
         _line("a task dies", "it costs its own process; the rank goes on")
-        _line("a rank dies", _PROTECTION[protection])
+        _line("a rank dies", protection_in_words(protection))
+        if not protection and comm.size > 1:
+            started = launched.name if launched else ""
+            _line("", f"to have one: {how_to_get_it(_library_name(), started, comm.size)}")
     return _say(advice)
+
+
+def show_stacks(run_dir: str) -> int:
+    """Ask a running job what each of its processes is at, and print that; 0 when it has answered, else 1.
+
+    Parameters
+    ----------
+    run_dir : str
+        Its run directory.
+    """
+    try:
+        request = ask(run_dir, "stacks")
+    except RequestError as error:
+        print(f"mpiflow: {error}", file=sys.stderr)
+        return 1
+    host, pid = (request.parent / "open").read_text().split()
+    try:
+        print(wait_for_answer(request, STACKS_WITHIN).strip("\n"))
+    except RequestError as error:
+        print(f"mpiflow: {error}\n  {_ABOUT_A_STUCK_RANK_0} `py-spy dump --pid {pid}` on {host}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def examine_alone(parsed: Arguments) -> int:
@@ -57,6 +88,8 @@ def examine_alone(parsed: Arguments) -> int:
     from mpiflow.cli.launch import LauncherNotFound, launch_line
     from mpiflow.worker.cpus import usable_cpus
 
+    if parsed.stacks is not None:
+        return show_stacks(parsed.stacks)
     advice: list[str] = []
     try:
         _print_library()
@@ -88,6 +121,12 @@ def _thread_level() -> str:
     from mpiflow.comm import world
 
     return world.library().thread_level
+
+
+def _library_name() -> str:
+    from mpiflow.comm import world
+
+    return world.library().name
 
 
 def _line(what: str, value: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from mpiflow.cli.arguments import parse, script_arguments
+from mpiflow.cli.tell import TOLD, tell
 
 
 def main(arguments: list[str]) -> int:
@@ -15,6 +16,10 @@ def main(arguments: list[str]) -> int:
     arguments : list of str
         The command line after the command's own name.
     """
+    if arguments[:1] == ["supervise"]:
+        from mpiflow.cli.supervise import supervise
+
+        return supervise(arguments[1:])
     parsed = parse(arguments)
     if parsed.command == "doctor":
         if parsed.size is None:
@@ -22,6 +27,8 @@ def main(arguments: list[str]) -> int:
 
             return examine_alone(parsed)
         return _launch(parsed.size, arguments)
+    if parsed.command in TOLD:
+        return tell(parsed)
     if problem := script_arguments(parsed):
         print(f"mpiflow: {problem}", file=sys.stderr)
         return 2

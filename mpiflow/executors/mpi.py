@@ -435,6 +435,14 @@ class MPIExecutor(BulkExecutor):
         self.fleet.withdraw({delivery.aid})
         return True
 
+    def seconds_of(self, app: App) -> float | None:
+        """Mean seconds of an app's tasks."""
+        return self.fleet.seconds.get(self._fids.get(app.number, -1))
+
+    def longest(self) -> float:
+        """The longest of such means."""
+        return max((self.fleet.seconds.get(fid, 0.0) for fid in list(self._fids.values())), default=0.0)
+
     def wait(self, seconds: float) -> None:
         """Sleep until something may have arrived, at most so long."""
         self.fleet.wait(seconds)

@@ -422,6 +422,11 @@ class Farm(Generic[T]):
     # --- looking ------------------------------------------------------------------------------------------
 
     @property
+    def seconds(self) -> dict[int, float]:
+        """Mean seconds of each function that has had a result, by its number; not to be changed."""
+        return self._seconds
+
+    @property
     def workers(self) -> list[int]:
         """Workers in service."""
         return list(self._workers)

@@ -31,6 +31,7 @@ from mpiflow.executors.base import BulkExecutor, Completion, Submission
 from mpiflow.executors.options import options
 from mpiflow.kernel.app import App
 from mpiflow.kernel.arguments import Arguments
+from mpiflow.kernel.attention import Attention
 from mpiflow.kernel.dependency_resolvers import SHALLOW_DEPENDENCY_RESOLVER, is_plain
 from mpiflow.kernel.driver import Driver
 from mpiflow.kernel.futures import AppFuture
@@ -39,9 +40,11 @@ from mpiflow.kernel.recall import Recall, default_memoizer
 from mpiflow.kernel.reserved import auto_log_name
 from mpiflow.kernel.resolve import Resolver
 from mpiflow.kernel.staging import INHIBIT, DataManager
+from mpiflow.kernel.stall import watchdog_of
 from mpiflow.kernel.task import FINAL_STATES, States, Task, TaskRecord
 from mpiflow.kernel.task_log import TaskLog
 from mpiflow.monitor.progress import Counts, Progress
+from mpiflow.monitor.redaction import without_secrets
 from mpiflow.monitor.rundir import RunDirectory
 from mpiflow.representation import in_words
 
@@ -111,7 +114,9 @@ class DataFlowKernel:
         logs = "parsl" if options.as_parsl else "mpiflow"  # Parsl's programs look for parsl.log
         self._rundir = RunDirectory(self.config.run_dir, self.config.initialize_logging, options.run_dir, logs)
         self.run_dir = self._rundir.path
-        self._rundir.log("%r", self.config)
+        if options.launch:
+            self._rundir.log("%s", options.launch)
+        self._rundir.log("%s", without_secrets(repr(self.config)))
         everything = not isinstance(self.config.initialize_logging, bool)
         self.task_log = TaskLog(self.run_id, self.run_dir, everything)
         self.data_manager = DataManager(self)
@@ -126,8 +131,12 @@ class DataFlowKernel:
             self._rundir.close()
             raise
         self._progress = Progress(self.counts) if options.progress else None
-        self.driver = Driver(self._superstep, self._announce, self._sleep, self._has_unended)
+        # What reaches this run from outside; a plain `python script.py` is nobody's but its script's.
+        self._attention = Attention(self, self._ready) if options.started_by_mpiflow else None
+        look_in = self._attention.tick if self._attention is not None else None
+        self.driver = Driver(self._superstep, self._announce, self._sleep, self._has_unended, look_in)
         self.driver.start()
+        self._watchdog = watchdog_of(self, self._resolver, self._rundir.log)
 
     def _begin(self) -> None:
         """Start what may refuse to."""
@@ -286,8 +295,8 @@ class DataFlowKernel:
         sent = self._dispatch() if self._ready else 0
         if completions or ended or sent:
             self.supersteps += 1
-            if self._progress is not None and not self.supersteps % TICK_EVERY:
-                self._progress.tick(time.monotonic())
+            if not self.supersteps % TICK_EVERY:
+                self._look_up()
             return True
         return False
 
@@ -314,7 +323,7 @@ class DataFlowKernel:
             if tells:
                 self.task_log.ended(task)
             if task.state is not _exec_done and task.state is not _memo_done:
-                self._rundir.log("%s failed: %s", task.words, in_words(task.error))
+                self._rundir.log("%s failed: %s", task.words, without_secrets(in_words(task.error)))
         if remembered:
             self._recall.enter(ended)
         self._to_announce += ended
@@ -323,6 +332,8 @@ class DataFlowKernel:
         """Hand all that is ready to its executors, to each as one bulk; returns how many tasks."""
         ready, now, tells = self._ready, time.time(), self.task_log.tells
         only = self.places.labels[0] if len(self.places.labels) == 1 else ""
+        if self._attention is not None and self._attention.chooses:
+            self._attention.drain.hold_back()
         special = self._arguments.special
         if special:
             self._announce()  # a resolver of the user's looks at the futures themselves
@@ -433,9 +444,15 @@ class DataFlowKernel:
         )
 
     def _sleep(self, seconds: float) -> None:
+        self._look_up()
+        self._sleeper.wait(seconds)
+
+    def _look_up(self) -> None:
+        """Look at what is no task's business, each thing if it is time to."""
         if self._progress is not None:
             self._progress.tick(time.monotonic())
-        self._sleeper.wait(seconds)
+        if self._attention is not None:
+            self._attention.tick()
 
     def _has_unended(self) -> bool:
         return bool(self.unended)
@@ -496,6 +513,9 @@ class DataFlowKernel:
             raise MpiflowError("cleanup() was called a second time on the same DataFlowKernel")
         self.cleanup_called = True
         self.driver.close()
+        self._watchdog.close()
+        if self._attention is not None:
+            self._attention.close()
         try:
             self.places.shutdown()
         finally:

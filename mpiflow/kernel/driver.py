@@ -40,6 +40,8 @@ QUIET_AFTER, LONGEST_QUIET = 0.5, 0.005
 HELP_AFTER = 0.001
 #: Without anything to do for so long it rests until it is woken, in seconds.
 REST_AFTER = 0.050
+#: Seconds between two looks at what else there may be, while it rests.
+LOOK_IN_EVERY = 1.0
 #: Callbacks that wait inside one another, at most.
 DEEPEST = 10
 #: The interpreter's switch interval while the helper thread drives, in seconds.
@@ -71,6 +73,8 @@ class Driver:
         Sleeps at most so many seconds, less when a message may have come.
     unfinished : callable
         Whether any task has not ended.
+    look_in : callable, optional
+        Called about once a second while there is nothing to do and nobody drives.
     """
 
     def __init__(
@@ -79,11 +83,13 @@ class Driver:
         announce: Callable[[], object],
         sleep: Callable[[float], None],
         unfinished: Callable[[], bool],
+        look_in: Callable[[], object] | None = None,
     ) -> None:
         self._superstep = superstep
         self._announce = announce
         self._sleep = sleep
         self._unfinished = unfinished
+        self._look_in = look_in
         self._lock = threading.Lock()
         # One entry for each caller inside `wait_until`; the helper thread makes room for them. A list, since
         # appending and popping are atomic and counting is not.
@@ -123,7 +129,7 @@ class Driver:
         self._waiters.append(None)
         try:
             while not done():
-                interrupts.check()
+                interrupts.check_wait()
                 if self.failure is not None:
                     raise self.failure
                 if end is not None and time.monotonic() >= end:
@@ -324,7 +330,10 @@ class Driver:
             self._wake.clear()
             if self._closed:
                 return
-            if self._waiters or not (self._unfinished() or self._callbacks):
+            if self._waiters:
+                continue
+            if not (self._unfinished() or self._callbacks):
+                self._look_round()
                 continue
             due = self._urgent or time.perf_counter() - self._last >= HELP_AFTER
             if due and self._lock.acquire(blocking=False):
@@ -332,7 +341,7 @@ class Driver:
                 self._drive_as_helper()
 
     def _patience(self) -> float | None:
-        """How long the helper thread sleeps; None, until it is woken, when nothing has gone on for a while.
+        """How long the helper thread sleeps: a long time, or until it is woken, when nothing has gone on for a while.
 
         It does not rest at once: being woken for each of a stream of single tasks would cost each of them
         more than all the rest.
@@ -343,7 +352,17 @@ class Driver:
         if self._unfinished():  # a call may have come between the two lines
             self._resting = False
             return 2 * HELP_AFTER
-        return None
+        return None if self._look_in is None else LOOK_IN_EVERY
+
+    def _look_round(self) -> None:
+        """Look at what else there may be, such as requests from outside: nobody takes supersteps now."""
+        if self._look_in is not None and self._lock.acquire(blocking=False):
+            try:
+                self._look_in()
+            except Exception as failure:
+                self.failure = failure  # those who wait are told; nobody hears what a thread raises
+            finally:
+                self._lock.release()
 
     def _drive_as_helper(self) -> None:
         self._helping = True

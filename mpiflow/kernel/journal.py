@@ -128,11 +128,15 @@ class JournalWriter:
             self._pending.append(_framed(_INLINE, key, data))
             return
         name = self._next_name()
-        fd = _create(os.path.join(self.directory, name))
+        path = os.path.join(self.directory, name)
+        fd = _create(path)
         try:
             _write(fd, data)
             # On the disk before a record speaks of it. It is large: one more millisecond does not show.
             os.fdatasync(fd)
+        except OSError:
+            os.unlink(path)  # nothing will ever speak of it, and the room is wanted
+            raise
         finally:
             os.close(fd)
         self._name_beside(key, len(data), zlib.crc32(data), name)

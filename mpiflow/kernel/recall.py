@@ -131,6 +131,7 @@ class Recall:
                 self.memoizer.update_memo_exception(record, task.error)
         if told:
             self._write()
+            self.say()  # at once: who hears that nothing is kept any more can still do something about it
 
     def _number(self, record: TaskRecord) -> None:
         """Have a call remembered as the how-many-th with this function and these arguments."""

@@ -4,6 +4,9 @@ mpiflow logs through `logging.getLogger("mpiflow")`, as a library should, and a 
 while a DataFlowKernel is there. Lines go on to the script's own handlers as well: whoever sets up logging wants to
 see them. Errors that callbacks of futures raise are logged by `concurrent.futures`; they go to the same place, for
 nobody else would ever see them.
+
+Whatever a handler of ours writes goes through `monitor.redaction` as a whole line, tracebacks and all: what is logged
+is written in many places, and a password in one of them is enough.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeVar, overload
 
+from mpiflow.monitor.logfile import LogFile
+from mpiflow.monitor.redaction import without_secrets
 from mpiflow.representation import RepresentationMixin
 
 #: The log of what mpiflow does.
@@ -80,8 +85,8 @@ class FileLogging(LogConfig, RepresentationMixin):
     def initialize_logging(self, *, log_dir: Path, log_name: str) -> Callable[[], None]:
         """Begin to write ``<log_dir>/<log_name>.log``; see `LogConfig.initialize_logging`."""
         log_dir.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(log_dir / f"{log_name}.log")
-        handler.setFormatter(logging.Formatter(self.format_string, datefmt=_TIME_FORMAT))
+        handler = LogFile(log_dir / f"{log_name}.log")
+        handler.setFormatter(_Formatter(self.format_string, datefmt=_TIME_FORMAT))
         return _attach(handler, self.level, "mpiflow")
 
 
@@ -101,7 +106,7 @@ class JSONLogging(LogConfig, RepresentationMixin):
     def initialize_logging(self, *, log_dir: Path, log_name: str) -> Callable[[], None]:
         """Begin to write ``<log_dir>/<log_name>.jsonlog``; see `LogConfig.initialize_logging`."""
         log_dir.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(log_dir / f"{log_name}.jsonlog")
+        handler = LogFile(log_dir / f"{log_name}.jsonlog")
         handler.setFormatter(_JSONFormatter())
         return _attach(handler, self.level, "mpiflow")
 
@@ -118,7 +123,14 @@ def _nothing() -> None:
     """What there is to undo where nothing was done."""
 
 
-class _JSONFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """A record as text, without what looks like a secret."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
+
+
+class _JSONFormatter(_Formatter):
     """A record as one line of JSON: the keys that Parsl writes, and every extra field ``mpiflow.*``."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -132,12 +144,12 @@ class _JSONFormatter(logging.Formatter):
             "lineno": record.lineno,
             "funcname": record.funcName,
             "levelname": record.levelname,
-            "msg": str(record.msg),
+            "msg": without_secrets(str(record.msg)),
             "formatted": super().format(record),
         }
         # parsl.*: the same once more, where a program that was written for Parsl looks for them
         of_ours = [key for key in vars(record) if key.startswith(("mpiflow.", "parsl."))]
-        fields |= {key: _in_words(vars(record)[key]) for key in of_ours}
+        fields |= {key: without_secrets(_in_words(vars(record)[key])) for key in of_ours}
         return json.dumps(fields)
 
 
@@ -197,7 +209,7 @@ def set_stream_logger(
     if stream is not None and not callable(getattr(stream, "write", None)):
         raise TypeError(f"set_stream_logger: stream is {stream!r}; legal is an open text file")
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter(format_string or _STREAM_FORMAT, datefmt=_TIME_FORMAT))
+    handler.setFormatter(_Formatter(format_string or _STREAM_FORMAT, datefmt=_TIME_FORMAT))
     return _attach(handler, level, name)
 
 
@@ -219,8 +231,8 @@ def set_file_logger(
         Called without arguments: ends it.
     """
     _check("set_file_logger", name, level, format_string or "")
-    handler = logging.FileHandler(filename)
-    handler.setFormatter(logging.Formatter(format_string or DEFAULT_FORMAT, datefmt=_TIME_FORMAT))
+    handler = LogFile(filename)
+    handler.setFormatter(_Formatter(format_string or DEFAULT_FORMAT, datefmt=_TIME_FORMAT))
     return _attach(handler, level, name)
 
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mpiflow
+from mpiflow.errors import ConfigurationError
 from mpiflow.monitor.logs import FileLogging, LogConfig, logger
+from mpiflow.monitor.redaction import command_without_secrets
 
 
 class RunDirectory:
@@ -53,8 +55,12 @@ class RunDirectory:
         """The directory, absolute; made if it is not there yet."""
         with self._making:
             if not self._path:
-                self._path = self._exactly or _next_free(self._parent)
-                os.makedirs(self._path, exist_ok=True)
+                try:
+                    self._path = self._exactly or _next_free(self._parent)
+                    os.makedirs(self._path, exist_ok=True)
+                except OSError as error:
+                    words = f"the run directory {error.filename} cannot be made: {error.strerror}"
+                    raise ConfigurationError(f"{words}; name another one by --run-dir or Config(run_dir=...)") from error
             return self._path
 
     def _begin_log(self, config: LogConfig, log_name: str) -> None:
@@ -65,8 +71,9 @@ class RunDirectory:
             for handler in set(logger.handlers) - before:
                 # two runs of one process share the logger, and each has its own file
                 handler.addFilter(lambda record: getattr(record, "run", path) == path)
-        self.log("mpiflow %s, Python %s, pid %d", mpiflow.__version__, sys.version.split()[0], os.getpid())
-        self.log("command: %s", " ".join(sys.argv))
+        version, here = sys.version.split()[0], os.uname().nodename
+        self.log("mpiflow %s, Python %s, pid %d on %s", mpiflow.__version__, version, os.getpid(), here)
+        self.log("command: %s", command_without_secrets(sys.argv))
 
     def log(
         self,

@@ -65,6 +65,10 @@ BAD: list[tuple[str, Any, str]] = [
     ("seed", -1, "None or a whole number from 0 up"),
     ("seed", "x", "None or a whole number from 0 up"),
     ("seed", False, "None or a whole number from 0 up"),
+    ("stall_warning", -1, "None or a number of seconds from 0 up"),
+    ("stall_warning", float("nan"), "None or a number of seconds from 0 up"),
+    ("stall_warning", "5 min", "None or a number of seconds from 0 up"),
+    ("stall_warning", True, "None or a number of seconds from 0 up"),
     ("executors", [], "at least one Executor"),
 ]
 
@@ -295,3 +299,10 @@ def test_a_bad_number_of_runners_is_named(runners: Any) -> None:
 def test_a_bad_number_of_threads_is_named(threads: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"max_threads is {re.escape(repr(threads))}; legal is"):
         ThreadPoolExecutor(max_threads=threads)
+
+
+def test_the_time_of_a_stall_is_the_configs_or_else_the_command_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "stall_warning", 60.0)
+    assert Config().frozen().stall_warning == 60.0
+    assert Config(stall_warning=7).frozen().stall_warning == 7
+    assert Config(stall_warning=0).frozen().stall_warning == 0

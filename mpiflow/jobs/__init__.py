@@ -1,0 +1,1 @@
+"""The job that this run is: what the batch system has granted."""
