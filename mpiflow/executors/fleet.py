@@ -295,9 +295,11 @@ class Fleet:
                 now = time.monotonic()
                 for peer, _, _ in messages:
                     losses.presence.heard(peer, now)
-                losses.look(now)
             for peer, head, attachments in messages:
-                self._take(peer, head, attachments)
+                if losses is None or peer not in losses.dead:
+                    self._take(peer, head, attachments)
+            if losses is not None:
+                losses.look(now)  # last: what came before a death still counts, and what it says of itself does not
             if messages and self._farm.waiting:
                 self._flush()
 

@@ -90,7 +90,8 @@ class Losses:
         self._silent: dict[int, list[int]] = {}
         #: Workers that are not to be given anything: they cannot start tasks, or their host is in quarantine.
         self.out_of_service: set[int] = set()
-        self._dead: set[int] = set()
+        #: Workers that are no more: what is still read of them says nothing of the present.
+        self.dead: set[int] = set()
         self._failures: list[str] = []
         #: Whether the job ends: then nobody need be told of a rank that goes, and none need be left.
         self.leaving = False
@@ -101,7 +102,7 @@ class Losses:
     @property
     def present(self) -> list[int]:
         """Workers that can be told to leave, and will say that they do."""
-        return [peer for peer in self._comm.peers if peer not in self._dead and peer not in self._silent]
+        return [peer for peer in self._comm.peers if peer not in self.dead and peer not in self._silent]
 
     @property
     def silent(self) -> list[int]:
@@ -163,14 +164,14 @@ class Losses:
     # --- consequences -------------------------------------------------------------------------------------
 
     def _strike_off(self, worker: int, why: str, dead: bool) -> None:
-        if worker in self._dead or worker not in self._comm.peers:
+        if worker in self.dead or worker not in self._comm.peers:
             return
         again = worker in self._silent  # its tasks have been given out again already
         self._comm.drop(worker, for_good=dead)
         self.presence.forget(worker)
         had: list[Any] = self._farm.on_lost(worker)
         if dead:
-            self._dead.add(worker)
+            self.dead.add(worker)
             self._silent.pop(worker, None)
         else:
             self._silent[worker] = [delivery.aid for delivery in had]
@@ -212,7 +213,7 @@ class Losses:
         """FarmLost, when no worker is there and none may still come."""
         awaited = [
             peer for peer in self._comm.peers
-            if peer not in self._hosts and peer not in self._dead and self.presence.awaits(peer)
+            if peer not in self._hosts and peer not in self.dead and self.presence.awaits(peer)
         ]  # fmt: skip
         if not self._farm.workers and not awaited and not self.leaving:
             raise FarmLost(f"none of the {len(self._comm.peers)} workers is left to run tasks")

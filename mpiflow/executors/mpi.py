@@ -9,6 +9,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -21,6 +22,7 @@ from mpiflow.errors import (
     ConfigurationError,
     DeserializationError,
     ExecutorError,
+    FarmLost,
     InvalidResourceSpecification,
     MemoryLimitExceeded,
     SerializationError,
@@ -450,7 +452,8 @@ class MPIExecutor(BulkExecutor):
     def shutdown(self) -> None:
         """Give up what has not ended; the workers stay for the next DataFlowKernel."""
         fleet = self.fleet
-        fleet.pump()  # what tasks printed last
+        with suppress(FarmLost):  # whoever waited has been told
+            fleet.pump()  # what tasks printed last
         if self._held:
             fleet.withdraw({delivery.aid for delivery in self._held.values()})
         self._apps.clear()  # first, so that no app's end comes between any more

@@ -7,6 +7,8 @@
 #   $BASE/bin/node cut|heal|off n2                        # network off and on; power off
 #   ./netns-down.sh                                       # all of it away
 #
+# Another BASE, BRIDGE (at most 12 letters) and NET make further ones beside them.
+#
 # A host has its own network, host name, process numbers, System V IPC, /dev/shm and /run. It shares the files of this
 # machine, as the nodes of a cluster share a file system; /tmp too, where interpreters may lie, so bin/ssh gives TMPDIR
 # of its own. The network is NET.i on a bridge that leads nowhere else; this machine is on it as NET.254, so launchers
@@ -79,10 +81,11 @@ cat >"$BASE/bin/node" <<NODE
 #!/bin/bash
 what=\$1; shift
 for name; do
+    link=$BRIDGE.\${name#n}
     case \$what in
-    cut) touch "$BASE/\$name/cut"; ip link set "v\$name" down ;;
-    heal) ip link set "v\$name" up; rm -f "$BASE/\$name/cut" ;;
-    off) ip link set "v\$name" down 2>/dev/null; kill -KILL "\$(cat "$BASE/\$name/pid")" ;;
+    cut) touch "$BASE/\$name/cut"; ip link set "\$link" down ;;
+    heal) ip link set "\$link" up; rm -f "$BASE/\$name/cut" ;;
+    off) ip link set "\$link" down 2>/dev/null; kill -KILL "\$(cat "$BASE/\$name/pid")" ;;
     *) echo "node: cut|heal|off HOST…" >&2; exit 2 ;;
     esac
 done
@@ -103,8 +106,8 @@ for i in $(seq "$NODES"); do
     # The first process of a host is the only child of unshare.
     first=$(cat "/proc/$outer/task/$outer/children")
     echo "${first%% *}" >"$BASE/$name/pid"
-    ip link add "v$name" type veth peer name eth0 netns "${first%% *}"
-    ip link set "v$name" master "$BRIDGE" up
+    ip link add "$BRIDGE.$i" type veth peer name eth0 netns "${first%% *}"
+    ip link set "$BRIDGE.$i" master "$BRIDGE" up
     "$BASE/bin/on" "$name" ip link set lo up
     "$BASE/bin/on" "$name" ip addr add "$NET.$i/24" dev eth0
     "$BASE/bin/on" "$name" ip link set eth0 up
