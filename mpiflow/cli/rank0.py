@@ -82,10 +82,12 @@ def run_rank0(arguments: list[str], job: Job) -> int:
         code = _run(arguments, job, console)
     except SystemExit as leaving:  # argparse, for an unknown option
         code = leaving.code if isinstance(leaving.code, int) else 1
-    finally:
-        console.tell_left_out()
-        if job.comm.size > 1:
-            let_go(job, installed(), code)
+    except BaseException:  # an error of ours, and even so the workers must be let go, and MPI ended
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    console.tell_left_out()
+    if job.comm.size > 1:
+        let_go(job, installed(), code)
     return code
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from mpiflow import linux
 from mpiflow.comm import wire
 from mpiflow.comm.wire import DONE, HEADER, OVERTIME
-from mpiflow.errors import FarmLost
 from mpiflow.executors.losses import Limits, Losses
 from mpiflow.farm.farm import Attempt, Farm
 

@@ -59,8 +59,8 @@ class RunDirectory:
                     self._path = self._exactly or _next_free(self._parent)
                     os.makedirs(self._path, exist_ok=True)
                 except OSError as error:
-                    words = f"the run directory {error.filename} cannot be made: {error.strerror}"
-                    raise ConfigurationError(f"{words}; name another one by --run-dir or Config(run_dir=...)") from error
+                    words = f"the run directory {error.filename} cannot be made: {error.strerror}; "
+                    raise ConfigurationError(words + "name another one by --run-dir or Config(run_dir=...)") from error
             return self._path
 
     def _begin_log(self, config: LogConfig, log_name: str) -> None:

@@ -10,12 +10,12 @@ from mpiflow.farm.quarantine import Quarantine
 def test_a_host_whose_every_task_fails_while_others_do_well() -> None:
     quarantine = Quarantine(limit=10)
     told = []
-    for number in range(12):
+    for _ in range(12):
         told.append(quarantine.on_results("bad", 0, 1))
         assert not quarantine.on_results("good", 1, 0)
         if told[-1]:
             break
-    assert told == [False] * 9 + [True], f"the tenth is one too many (after {number + 1})"
+    assert told == [False] * 9 + [True], "the tenth is one too many"
 
 
 def test_a_script_that_fails_everywhere_puts_nobody_into_quarantine() -> None:
