@@ -11,7 +11,11 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as signal
     from collections.abc import Iterable
+else:
+    # For other modules to import: signal.py gives the same numbers names, and is one more file for every rank to open.
+    import _signal as signal  # noqa: F401
 
 if sys.platform == "linux":
     FIONREAD = 0x541B  # termios has it too, but is one more file for every rank to open

@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import signal
 import sys
 
 from mpiflow import linux
 from mpiflow.comm.launcher import meet_front, said
-from mpiflow.exitcodes import RELAUNCH, WORLDS_OF_ONE
+from mpiflow.linux import signal
 from mpiflow.worker.cpus import share_of_cores
 from mpiflow.worker.environment import forget_launcher
 from mpiflow.worker.guardian import Guardian, fork_guardian
@@ -59,8 +58,7 @@ def start_rank(arguments: list[str]) -> int:
     size = _initialize(launched, timeout)
     guardian.tell("started")
     if launched is not None and (launched.size or 1) > 1 and size == 1:
-        guardian.tell(f"finalized {WORLDS_OF_ONE}")
-        return _refuse(launched)
+        return _refuse(launched, guardian)
     interrupt, front = os.environ.get("MPIFLOW_INTERRUPT", "INT"), os.environ.get("MPIFLOW_FRONT", "")
     named = os.environ.get("MPIFLOW_VERDICT", "")
     protection = _protection(guardian)
@@ -132,8 +130,11 @@ def _protection(guardian: Guardian) -> str:
     return "guardian" if guardian.there else ""
 
 
-def _refuse(launched: Launched) -> int:
+def _refuse(launched: Launched, guardian: Guardian) -> int:
     """Every rank is a world of its own: say so once, and let no copy run the script."""
+    from mpiflow.exitcodes import WORLDS_OF_ONE  # here, and RELAUNCH below: one file less for every rank to open
+
+    guardian.tell(f"finalized {WORLDS_OF_ONE}")
     if launched.rank == 0:
         from mpiflow.comm import world
 
@@ -166,6 +167,8 @@ def _work(comm: MPIComm, zygote: Zygote, cores: int, place: tuple[int, int], gua
             return _stay_out(comm)
         serve(comm, zygote, describe_rank(comm.rank), cores, place, guardian)
     except FarmLost:  # rank 0 has gone, or MPI is no longer usable: nothing is left to do here
+        from mpiflow.exitcodes import RELAUNCH
+
         comm.hurt = True
         zygote.close()
         return RELAUNCH
@@ -179,6 +182,7 @@ def _stay_out(comm: MPIComm) -> int:
     import traceback
 
     from mpiflow.comm import wire
+    from mpiflow.errors import FarmLost
 
     said = {"rank": comm.rank, "host": os.uname().nodename, "pid": os.getpid(), "failed": traceback.format_exc()}
     comm.send(0, wire.record(wire.HELLO, pickle.dumps(said, 5)))
@@ -190,8 +194,7 @@ def _stay_out(comm: MPIComm) -> int:
                     comm.send(0, wire.record(wire.BYE))
                     return 0
         if comm.lost:
-            comm.hurt = True
-            return RELAUNCH
+            raise FarmLost("rank 0 is lost")
         time.sleep(0.005)
 
 

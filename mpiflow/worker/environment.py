@@ -8,12 +8,12 @@ by which Python code changes either are wrapped to leave a mark.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from contextlib import suppress
 
 from mpiflow import linux
 from mpiflow.comm.launcher import is_launcher_variable
+from mpiflow.linux import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -30,12 +30,11 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 import time
 
 from mpiflow import linux
-from mpiflow.exitcodes import NOT_STARTED, RELAUNCH
+from mpiflow.linux import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,6 +131,8 @@ class _Guard:
 
     def watch(self) -> int:
         """Wait for the rank's end, and say what is to be said then; the exit code."""
+        from mpiflow.exitcodes import RELAUNCH  # here and below: one file less for every rank to open
+
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # launchers signal the group, so the rank has it already
         poll = select.poll()
@@ -190,6 +191,8 @@ class _Guard:
             self._give_up(f"stopped by a signal for {self._stopped:g} s")
 
     def _give_up(self, why: str) -> None:
+        from mpiflow.exitcodes import RELAUNCH
+
         print(
             f"mpiflow: rank 0 has been {why}. The job is ended with code {RELAUNCH}; run it again, "
             "and it takes up what is in its journal.",
@@ -206,6 +209,8 @@ class _Guard:
 
     def _end(self) -> int:
         """The rank has ended, or says that it does: see it out, and tell the launcher what it has to hear."""
+        from mpiflow.exitcodes import NOT_STARTED, RELAUNCH
+
         timely = self._await_end(ENDS_WITHIN) if self.farewell else self._await_end(0.0)
         if not self.started:
             return self._end_job(NOT_STARTED)

@@ -21,7 +21,6 @@ task does. What stays stopped is killed, and then all goes on as with any other 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections import deque
@@ -31,7 +30,7 @@ from mpiflow import linux
 from mpiflow.comm.segments import receive_segment, send_segment
 from mpiflow.comm.sockets import SHUT_WR, packet_pair, stream_pair
 from mpiflow.comm.wire import DIED, DONE, EXCESS, HEADER, LEAVING, OVERTIME, RAISED, STARTED, TASK_FORK
-from mpiflow.linux import Watch, memory_file
+from mpiflow.linux import Watch, memory_file, signal
 from mpiflow.worker.output import Output
 from mpiflow.worker.runner import STACKS_SIGNAL
 from mpiflow.worker.zygote import Ended

@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import signal
 import sys
 import time
 
 from mpiflow import linux
 from mpiflow.comm.segments import receive_segment, send_segment, shared_copy
 from mpiflow.comm.wire import FORGET, FUNCTION, HEADER, LEAVING, STARTED
-from mpiflow.linux import FIONREAD, has_children
+from mpiflow.linux import FIONREAD, has_children, signal
 from mpiflow.worker import environment
 from mpiflow.worker.tasks import Functions, run_task
 

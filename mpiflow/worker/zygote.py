@@ -31,13 +31,13 @@ import gc
 import marshal
 import os
 import select
-import signal
 import struct
 import sys
 import time
 
 from mpiflow import linux
 from mpiflow.comm.sockets import MSG_DONTWAIT, packet_pair, receive_fds, send_fds, socket
+from mpiflow.linux import signal
 from mpiflow.worker import environment
 from mpiflow.worker.runner import start  # here, so that a runner finds it loaded
 
