@@ -131,8 +131,6 @@ class _Guard:
 
     def watch(self) -> int:
         """Wait for the rank's end, and say what is to be said then; the exit code."""
-        from mpiflow.exitcodes import RELAUNCH  # here and below: one file less for every rank to open
-
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # launchers signal the group, so the rank has it already
         poll = select.poll()
@@ -149,6 +147,8 @@ class _Guard:
                 self._listen()  # its last word may have come together with its end
                 break
             if self.pmi in ready:  # the launcher has gone, and nobody waits for this rank any more
+                from mpiflow.exitcodes import RELAUNCH  # here and below: one file less for every rank to open
+
                 self._kill()
                 return RELAUNCH
             if not ready:
