@@ -16,7 +16,8 @@ from benchmarks.suite import Budget, Row, Suite, main
 
 #: A ratio of rates: 3 % less at most.
 BUDGET = Budget(ratio=0.97)
-TASKS = ("--tasks", "100000", "--repeats", "5")
+TASKS = ("--tasks", "100000", "--repeats", "3")
+REMEMBERED = ("--tasks", "20000", "--repeats", "3")
 
 
 def bare_job(script: Path, args: Sequence[str]) -> list[str]:
@@ -35,7 +36,7 @@ def pair(name: str, *args: str) -> tuple[Row, Row]:
 def kept(name: str, *args: str) -> tuple[Row, Row]:
     """Remembered tasks without a journal and with it."""
     memory = f"{name}, in memory"
-    given = ("keep", *args, *TASKS)
+    given = ("keep", *args, *REMEMBERED)
     return (
         Row(memory, "farm.py", (*given, "--journal", "no")),
         Row(f"{name}, journal", "farm.py", given, BUDGET, peer=memory),

@@ -10,6 +10,7 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpiflow.cli.arguments import Arguments, parse, script_arguments
+from mpiflow.cli.boot import PASSED_ON
 from mpiflow.cli.ending import know_the_end
 from mpiflow.cli.leave import let_go
 from mpiflow.cli.protection import in_words as protection_in_words
@@ -87,6 +88,7 @@ def run_rank0(arguments: list[str], job: Job) -> int:
         code = 1
     console.tell_left_out()
     if job.comm.size > 1:
+        _hear_no_more()
         let_go(job, installed(), code)
     return code
 
@@ -141,6 +143,12 @@ def take_signals(interrupt: str) -> None:
     if interrupt != "INT":
         signal.signal(signal.Signals[f"SIG{interrupt}"], on_interrupt)
     hear_warnings(job.warn)
+
+
+def _hear_no_more() -> None:
+    """Take no signals any longer: the job ends within seconds, unless what one raises keeps it from doing so."""
+    for number in PASSED_ON:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def run_alone(parsed: Arguments) -> int:
@@ -198,8 +206,25 @@ def run_script(parsed: Arguments) -> int:
     module.__builtins__ = __builtins__  # type: ignore[attr-defined]
     sys.modules["__main__"] = module
     try:
-        code = 0
-        exec(_compiled(parsed.script), module.__dict__)
+        code = _end_of_script(parsed.script, module)
+    except (KeyboardInterrupt, SystemExit) as leaving:  # a signal, while its own end was being told
+        code = _code_of_signal(leaving)
+    if job.ended and code == 0:
+        code = DRAINED  # the script has caught what told it to leave; its work is not done all the same
+    job.over = True
+    try:
+        loader.end_script(complain=code == 0)
+    except (KeyboardInterrupt, SystemExit) as leaving:
+        code = _code_of_signal(leaving)
+    job.say_ended()
+    return code
+
+
+def _end_of_script(script: str, module: ModuleType) -> int:
+    """Run the script to its end, and tell what ended it; the exit code."""
+    code = 0
+    try:
+        exec(_compiled(script), module.__dict__)
         _join_threads()
     except SystemExit as leaving:
         code = _exit_code(leaving.code)
@@ -208,21 +233,19 @@ def run_script(parsed: Arguments) -> int:
         code = 130
     except FarmLost as error:
         print(f"mpiflow: {error}. Run it again, and it takes up what is in its journal.", file=sys.stderr)
-        code = RELAUNCH
+        code = DRAINED if job.why else RELAUNCH
     except BaseException as error:
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
             trace = trace.tb_next  # ours; a syntax error in the script has no others
         sys.excepthook(type(error), error.with_traceback(trace), trace)
         code = 1
-    if job.ended and code == 0:
-        code = DRAINED  # the script has caught what told it to leave; its work is not done all the same
-    try:
-        loader.end_loaded(complain=code == 0)
-    except KeyboardInterrupt:
-        code = 130
-    job.say_ended()
     return code
+
+
+def _code_of_signal(leaving: KeyboardInterrupt | SystemExit) -> int:
+    """The exit code for what a signal has raised."""
+    return 130 if isinstance(leaving, KeyboardInterrupt) else _exit_code(leaving.code)
 
 
 def _compiled(script: str) -> CodeType:

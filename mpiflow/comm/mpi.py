@@ -12,7 +12,9 @@ may drive the farm, one at a time.
 
 **A peer that dies.** Under ULFM (Open MPI with ``--with-ft ulfm``) a call that has to do with it fails: the
 failure is acknowledged, the peer's number goes into `lost`, and the traffic with all others goes on. MPICH says
-nothing, ever; whoever uses this notices the silence, and calls `drop`. To a peer that has been dropped nothing is
+nothing, as a rule; whoever uses this notices the silence, and calls `drop`. Only where it copies from the memory of a
+process that has just died does the receive fail. So any failure of a call that has to do with one peer is taken for
+the end of that peer: what it was sending is torn, whatever the reason. To a peer that has been dropped nothing is
 sent any more: with some networks such a send never comes back. The buffers of what was under way stay, since MPI
 may still read or write them. After a loss MPI_Finalize can hang, so `hurt` says that it must not be called.
 
@@ -92,7 +94,11 @@ class MPIComm:
         self.hurt = False
         #: Peers that MPI has reported dead, for the user of this to take.
         self.lost: list[int] = []
+        #: Peers that nothing is sent to, and of those the ones that do not come back.
         self._gone: set[int] = set()
+        self._dead: set[int] = set()
+        #: The peer that the present call of MPI has to do with; -1: none, or any.
+        self._with = -1
         self._sends: list[tuple[MPI.Request, object, int]] = []
         self._incoming: list[_Incoming] = []
         self._beat: MPI.Request | None = None
@@ -104,12 +110,13 @@ class MPIComm:
         Raises
         ------
         FarmLost
-            When MPI reports a failure other than a peer's death, here and in `poll`.
+            When MPI reports a failure that is no single peer's, here and in `poll`.
         """
         with self._lock:
             if peer in self._gone:
                 return
             self._inside[0] = 1
+            self._with = peer
             try:
                 self._send(peer, head, attachments)
             except MPI.Exception as error:
@@ -120,6 +127,7 @@ class MPIComm:
     def beat(self) -> None:
         """Send rank 0 a sign of life, if it has received the last one."""
         with self._lock:
+            self._with = 0
             try:
                 if self._beat is None or self._beat.Test():
                     self._beat = self._comm.Issend([b"", MPI.BYTE], 0, HEAD)
@@ -129,14 +137,17 @@ class MPIComm:
     def _note_failure(self, error: MPI.Exception) -> None:
         """Take note of who has died, and go on with the others; FarmLost when that is not what has happened."""
         self.hurt = True
-        if error.Get_error_class() not in _DEAD:
+        if error.Get_error_class() in _DEAD:
+            comm = self._comm
+            comm.Ack_failed(self.size)
+            failed = comm.Get_failed()
+            ranks = MPI.Group.Translate_ranks(failed, list(range(failed.Get_size())), comm.Get_group())
+        elif self._with >= 0:  # under ULFM too: a test of several requests does not say what has failed
+            ranks = [self._with]
+        else:
             raise FarmLost(f"MPI reports a failure: {error}") from error
-        comm = self._comm
-        comm.Ack_failed(self.size)
-        failed = comm.Get_failed()
-        ranks = MPI.Group.Translate_ranks(failed, list(range(failed.Get_size())), comm.Get_group())
         for rank in ranks:
-            if rank not in self._gone:
+            if rank not in self._dead:
                 self._drop(rank)
                 if rank in self.peers:
                     self.lost.append(rank)
@@ -160,6 +171,7 @@ class MPIComm:
 
     def _drop(self, peer: int) -> None:
         self._gone.add(peer)
+        self._dead.add(peer)
         self._abandoned += [entry for entry in self._sends if entry[2] == peer]
         self._abandoned += [message for message in self._incoming if message.peer == peer]
         self._sends = [entry for entry in self._sends if entry[2] != peer]
@@ -167,7 +179,8 @@ class MPIComm:
 
     def take_back(self, peer: int) -> None:
         """A peer that was silent has been heard of again."""
-        self._gone.discard(peer)
+        if peer not in self._dead:
+            self._gone.discard(peer)
 
     def _send(self, peer: int, head: bytes, attachments: Sequence[Buffer]) -> None:
         if not attachments:
@@ -201,12 +214,13 @@ class MPIComm:
     def _poll(self, arrived: list[tuple[int, bytearray, list[Segment]]]) -> None:
         comm, status, source, any_tag = self._comm, self._status, self._source, MPI.ANY_TAG
         if self._sends:
-            self._sends = [entry for entry in self._sends if not entry[0].Test()]
+            self._sends = [entry for entry in self._sends if not self._is_sent(entry)]
         if self._incoming:
             self._finish(arrived)
+        self._with = -1
         there = comm.Iprobe(source, any_tag, status) or comm.Iprobe(source, any_tag, status)
         while there:
-            peer = status.Get_source()
+            peer = self._with = status.Get_source()
             frame = bytearray(status.Get_count(MPI.BYTE))
             tag = status.Get_tag()
             comm.Recv([frame, MPI.BYTE], peer, tag)
@@ -215,7 +229,12 @@ class MPIComm:
             else:
                 self._expect(peer, frame, tag)
                 self._finish(arrived)
+            self._with = -1
             there = len(arrived) < MOST_MESSAGES and comm.Iprobe(source, any_tag, status)
+
+    def _is_sent(self, entry: tuple[MPI.Request, object, int]) -> bool:
+        self._with = entry[2]
+        return entry[0].Test()
 
     def _waits_for(self, peer: int) -> bool:
         return any(message.peer == peer for message in self._incoming)
@@ -236,14 +255,13 @@ class MPIComm:
     def _finish(self, arrived: list[tuple[int, bytearray, list[Segment]]]) -> None:
         """Move messages that are complete, in the order of each peer's heads, to `arrived`."""
         held_up: set[int] = set()
-        rest: list[_Incoming] = []
-        for message in self._incoming:
+        for message in self._incoming.copy():
+            self._with = message.peer
             if message.peer in held_up or not MPI.Request.Testall(message.requests):
                 held_up.add(message.peer)
-                rest.append(message)
             else:
+                self._incoming.remove(message)  # at once: after a failure of the next one it is not to come again
                 arrived.append((message.peer, message.head, message.attachments))
-        self._incoming = rest
 
     def wait(self, seconds: float) -> None:
         """Sleep; MPI offers nothing to wait on that would not burn the core."""

@@ -86,6 +86,8 @@ class Job:
         Why the script was told to leave; empty while it was not.
     left : int
         Tasks that had not ended when it did.
+    over : bool
+        Whether the script has ended: there is nobody to tell any more.
     """
 
     def __init__(self) -> None:
@@ -96,6 +98,7 @@ class Job:
         self.nothing_new = False
         self.ended = ""
         self.left = 0
+        self.over = False
         self.drains: list[Drain] = []
         self._said = False
         self._warned = -inf
@@ -136,7 +139,7 @@ class Job:
 
     def end(self, how: str) -> None:
         """Have the script leave."""
-        if not self.ended:
+        if not self.ended and not self.over:
             self.why = self.why or how
             self.ended = how
             interrupts.refuse_to_wait(_leave)
@@ -213,7 +216,7 @@ class Drain:
         self._longest = 0.0
         self._next = 0.0
         self._looks_without_work = 0
-        self.idle = False  #: whether nothing runs, and something is held back
+        self.idle = False  #: whether nothing runs, and nothing is about to
         of.drains.append(self)
 
     def close(self) -> None:
@@ -289,7 +292,7 @@ class Drain:
         late.say(now)
         if now >= late.limit:
             late.end("the time of the job is over")
-        elif self._held:
+        elif late.why:
             self._end_if_idle()
 
     def _most_needed(self) -> float:
@@ -302,7 +305,7 @@ class Drain:
 
     def _begin_to_choose(self) -> None:
         self._choosing = True
-        for task in self.kernel.unended.values():
+        for task in list(self.kernel.unended.values()):
             if task.state is States.launched and not _takes_no_time(task):
                 self._started[task.app, task.walltime] = True
 
@@ -337,24 +340,21 @@ class Drain:
         """Have the script leave when nothing runs in any kernel; what is held back will not."""
         self.idle = self._is_idle()
         others = [drain for drain in self._job.drains if drain.kernel.unended]
-        if self.idle and all(drain.idle for drain in others):
+        if self._holds_back() and all(drain.idle for drain in (self, *others)):
             self._job.end(self._job.why)
 
+    def _holds_back(self) -> bool:
+        """Whether anything is held back that somebody still wants."""
+        return any(task.state not in FINAL_STATES for held in self._held.values() for task in held)
+
     def _is_idle(self) -> bool:
-        wanted = any(task.state not in FINAL_STATES for held in self._held.values() for task in held)
-        if self._ready or not wanted:
+        running = [task for task in list(self.kernel.unended.values()) if task.state is States.launched]
+        if self._ready or not all(map(_takes_no_time, running)):
             self._looks_without_work = 0
             return False
-        bodies = False
-        for task in self.kernel.unended.values():
-            if task.state is States.launched:
-                if not _takes_no_time(task):
-                    self._looks_without_work = 0
-                    return False
-                bodies = True
         self._looks_without_work += 1
         # The body of a join_app may be about to call what can still be started; or it waits for what never will.
-        return not bodies or self._looks_without_work > 1
+        return not running or self._looks_without_work > 1
 
 
 def _takes_no_time(task: Task) -> bool:

@@ -15,6 +15,8 @@ from mpiflow.kernel.dataflow import DataFlowKernel
 _loaded: DataFlowKernel | None = None
 #: Whether the loaded one came from a first call, without the script asking; written here only.
 _by_itself = False
+#: Whether the script has ended. Its threads may not have: what they load now would find no workers any more.
+_over = False
 
 
 def load(config: Config | None = None) -> DataFlowKernel:
@@ -29,6 +31,8 @@ def load(config: Config | None = None) -> DataFlowKernel:
     ------
     ConfigurationError
         When one is loaded already; `clear` it first.
+    NoDataFlowKernelError
+        The script has ended.
 
     Examples
     --------
@@ -39,6 +43,7 @@ def load(config: Config | None = None) -> DataFlowKernel:
     global _loaded, _by_itself
     if config is not None and not isinstance(config, Config):
         raise ConfigurationError(f"load() takes a Config, not {type(config).__name__}: {config!r}")
+    _check_time()
     if _loaded is not None:
         if not _by_itself or _loaded.unended:
             raise ConfigurationError("Config has already been loaded")
@@ -79,10 +84,23 @@ def for_a_call() -> DataFlowKernel:
     if _loaded is None:
         if not options.started_by_mpiflow or options.as_parsl:
             raise NoDataFlowKernelError("Must first load config")
+        _check_time()
         _loaded = DataFlowKernel()
         _by_itself = True
         _end_at_exit()
     return _loaded
+
+
+def _check_time() -> None:
+    if _over:
+        raise NoDataFlowKernelError("The script has ended, and with it the farm: a thread of it is too late for a call")
+
+
+def end_script(complain: bool) -> None:
+    """The script has ended: clean up as `end_loaded` does, and let no thread that it has left load anything more."""
+    global _over
+    _over = True
+    end_loaded(complain)
 
 
 def end_loaded(complain: bool = True) -> None:

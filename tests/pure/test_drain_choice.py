@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from math import inf
@@ -225,6 +227,69 @@ def test_other_kernel_runs_on(job: Job, make: Callable[..., DataFlowKernel]) -> 
     busy.step()
     idle.step()
     assert job.ended == "asked"
+
+
+def test_kernel_that_waits_for_what_another_holds_back(job: Job, make: Callable[..., DataFlowKernel]) -> None:
+    """It has nothing that runs and nothing to start: it keeps nobody."""
+    holds, waits = Scene(make, Farm("a")), Scene(make, Farm("b"))
+    waits.kernel.call(app(), (call(holds.kernel, abs, 1),), {})
+    job.begin("asked", nothing_new=True)
+    for scene in (waits, holds):
+        scene.step()
+    assert job.ended == "asked"
+
+
+def test_kernel_that_was_idle_and_has_work_again(job: Job, make: Callable[..., DataFlowKernel]) -> None:
+    """What it held back was cancelled, and what it runs now is not to be given up for another kernel's sake."""
+    works, idles = Scene(make, Farm("a")), Scene(make, Farm("b"))
+    quick = app("quick")
+    works.farms[0].means = {quick: 1.0}
+    works.farms[0].begun = {1}
+    idles.farms[0].begun = {0}
+    runs = call(idles.kernel, abs, 1)
+    idles.step()
+    job.end_at(works.now + 100.0, 20.0, works.now, "test")
+    job.warn()
+    held = call(works.kernel, abs, 1)
+    works.step()
+    assert works.drain.idle
+    assert held.cancel()
+    works.kernel.call(quick, (), {})
+    assert works.step() == [1]
+    call(idles.kernel, abs, 1)
+    idles.step()
+    idles.farms[0].finish(runs)
+    idles.step()
+    assert not job.ended, "one runs"
+
+
+def test_calls_go_on_while_it_looks(job: Job, make: Callable[..., DataFlowKernel]) -> None:
+    """The script calls apps without the driver's lock, and it may be the helper thread that looks."""
+    scene = Scene(make)
+    later = app()
+    before = call(scene.kernel, abs, 1)
+    for _ in range(2000):
+        scene.kernel.call(later, (before,), {})
+    before.task.state = States.launched
+    job.why = "asked"
+    stop = threading.Event()
+
+    def keep_calling() -> None:
+        while not stop.is_set():
+            scene.kernel.call(later, (before,), {})
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    caller = threading.Thread(target=keep_calling)
+    caller.start()
+    try:
+        for _ in range(30):
+            scene.drain._begin_to_choose()
+            scene.drain._is_idle()
+    finally:
+        stop.set()
+        caller.join()
+        sys.setswitchinterval(interval)
 
 
 def test_first_signal_twice_and_second_signal(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
