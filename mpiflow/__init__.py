@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from mpiflow.executors.base import Executor, ParslExecutor
     from mpiflow.executors.mpi import MPIExecutor
     from mpiflow.executors.threads import ThreadPoolExecutor
+    from mpiflow.jobs.job import Job
+    from mpiflow.jobs.spec import JobSpec
     from mpiflow.kernel.dataflow import DataFlowKernel
     from mpiflow.kernel.dependency_resolvers import (
         DEEP_DEPENDENCY_RESOLVER,
@@ -114,6 +116,8 @@ _HOME = {
     "HTTPSeparateTaskStaging": "mpiflow.data.staging.http",
     "HighThroughputExecutor": "mpiflow.parsl.executors",
     "JSONLogging": "mpiflow.monitor.logs",
+    "Job": "mpiflow.jobs.job",
+    "JobSpec": "mpiflow.jobs.spec",
     "JsrunLauncher": "mpiflow.parsl.launchers",
     "KubernetesProvider": "mpiflow.parsl.providers",
     "LSFProvider": "mpiflow.parsl.providers",
@@ -195,6 +199,8 @@ __all__ = [
     "HTTPSeparateTaskStaging",
     "HighThroughputExecutor",
     "JSONLogging",
+    "Job",
+    "JobSpec",
     "JsrunLauncher",
     "KubernetesProvider",
     "LSFProvider",

@@ -12,6 +12,10 @@ def main() -> int:
     A process that a launcher has started is a rank. It goes to `cli.boot` before anything else is
     imported: on all ranks but one nothing else ever is.
     """
+    if sys.argv[1:2] == ["stage"]:  # it has ranks of its own kind, and runs where no farm could
+        from mpiflow.cli.stage import stage
+
+        return stage(sys.argv[2:])
     from mpiflow.comm.launcher import said
 
     if said(os.environ) is not None:
@@ -20,7 +24,11 @@ def main() -> int:
         return start_rank(sys.argv[1:])
     from mpiflow.cli.main import main as command
 
-    return command(sys.argv[1:])
+    code = command(sys.argv[1:])
+    import signal
+
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a warning is too late now, and may not take the code's place
+    return code
 
 
 if __name__ == "__main__":

@@ -49,6 +49,39 @@ class RequestError(MpiflowError):
     """A run cannot be asked for something: there is none, it has ended, or it does not answer."""
 
 
+class BatchSystemError(MpiflowError):
+    """A command of the batch system is missing, does not answer, or refuses; the text has its own words."""
+
+
+class SubmitException(BatchSystemError):
+    """A job could not be submitted.
+
+    Attributes
+    ----------
+    job_name : str
+        Name of the job.
+    message : str
+        Why not.
+    stdout, stderr : str
+        What the batch system printed.
+    retcode : int or None
+        The exit code of its command, if it has ended.
+    """
+
+    def __init__(
+        self, job_name: str, message: str, stdout: str = "", stderr: str = "", retcode: int | None = None
+    ) -> None:
+        super().__init__(job_name, message, stdout, stderr, retcode)
+        self.job_name = job_name
+        self.message = message
+        self.stdout = stdout
+        self.stderr = stderr
+        self.retcode = retcode
+
+    def __str__(self) -> str:
+        return f"job {self.job_name} is not submitted: {self.message}"
+
+
 class InternalConsistencyError(MpiflowError):
     """mpiflow's own books disagree: an error in mpiflow, worth a report."""
 

@@ -12,15 +12,26 @@ import mpiflow
 from mpiflow.errors import ConfigurationError
 
 #: First words that are subcommands; anything else is a script.
-COMMANDS = ("run", "doctor", "drain", "stop")
+COMMANDS = ("run", "batch", "doctor", "drain", "stop")
+#: The script of ours that is run for a batch.
+_BATCH_SCRIPT = os.path.join(os.path.dirname(__file__), "scripts", "batch.py")
+_TAKES_VALUE = {
+    "-n", "--runners-per-rank", "--isolation", "--seed", "--run-dir", "--config", "--init-timeout",
+    "--deadline", "--drain-before",
+    "--stall-warning", "--stacks", "--heartbeat-threshold", "--report-within", "--quarantine-after",
+}  # fmt: skip
 
 _DESCRIPTION = "Run a script as one MPI job: rank 0 runs it, all other ranks work for it."
 _EPILOG = """\
 commands:
   run SCRIPT ...   the same as SCRIPT ...; for a script that is called like a command
+  batch FILE       run each line of a file as a shell command; batch --help says more
   doctor           look at this MPI, its launcher and its ranks, and say what is wrong with them
   drain RUNDIR     have a running job start nothing more, end what runs and leave with code 85
   stop RUNDIR      end a running job now; what is in its journal is kept
+  submit SCRIPT ...            put it into the queue of the batch system; submit --help says more
+  status, logs, cancel [JOB]   how a job stands, what it prints, its end; jobs lists them all
+  machines [NAME]  machines with a preset for submit --machine, and what is known of one
   supervise -- LAUNCHER ...   start the farm by this command, and again when it dies; --help says more
 
 examples:
@@ -223,23 +234,36 @@ def parse(arguments: list[str]) -> Arguments:
         if command == "run" or (command == "doctor" and rest):
             more, rest = _split(rest)
             before += more
+    if command == "batch":
+        return _batch(before, rest)
     parsed = parser().parse_args(before, namespace=Arguments())
     parsed.command = command
     parsed.rest = rest
     return parsed
 
 
+def _batch(before: list[str], rest: list[str]) -> Arguments:
+    """The same for a batch, which is a script of ours with a command line of its own."""
+    from mpiflow.cli.batch.words import NOT_RUN, separate
+    from mpiflow.cli.batch.words import parse as parse_batch
+
+    farm, own = separate(rest, _TAKES_VALUE)
+    parse_batch(own)  # which ends here if it is wrong, before any rank is started
+    try:
+        parsed = parser().parse_args([*before, *farm, _BATCH_SCRIPT], namespace=Arguments())
+    except SystemExit as leaving:
+        raise SystemExit(NOT_RUN if leaving.code else 0) from None  # 2 would be two failed jobs
+    parsed.command = "batch"
+    parsed.rest = own
+    return parsed
+
+
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Options and the first word that is none, and what follows that word."""
-    takes_value = {
-        "-n", "--runners-per-rank", "--isolation", "--seed", "--run-dir", "--config", "--init-timeout",
-        "--deadline", "--drain-before",
-        "--stall-warning", "--stacks", "--heartbeat-threshold", "--report-within", "--quarantine-after",
-    }  # fmt: skip
     position = 0
     while position < len(arguments):
         word = arguments[position]
-        if word in takes_value:
+        if word in _TAKES_VALUE:
             position += 2
         elif word.startswith("-") and len(word) > 1:
             position += 1

@@ -96,7 +96,9 @@ def attend(line: list[str], interrupt: signal.Signals, *, nearby: bool) -> int:
     with signals_to_pipe() as pipe, _place_for_verdict(nearby) as path:
         ended = follow(line, interrupt, pipe, nearby=nearby, verdict_path=path)
     code = ended.said.ended
-    own = code if ended.outlived and code is not None else ended.returncode
+    # hydra fails over a SIGUSR1 that it cannot hand on any more, because the ranks have just ended
+    made_up = ended.outlived or ended.warned
+    own = code if made_up and code is not None else ended.returncode
     return exit_code(own, ended.request, forced=ended.forced)
 
 

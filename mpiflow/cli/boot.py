@@ -18,6 +18,8 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+import time
+from _thread import start_new_thread
 
 from mpiflow import linux
 from mpiflow.comm.launcher import meet_front, said
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Seconds for MPI_Init, and for each rank; ``--init-timeout`` sets the first.
 INIT_TIMEOUT, INIT_TIMEOUT_A_RANK = 120.0, 0.1
+#: Seconds for MPI_Finalize, where no guardian sees to it.
+FINALIZE_WITHIN = 30.0
 #: Signals that a launcher or batch system passes on to every rank.
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
@@ -178,7 +182,6 @@ def _work(comm: MPIComm, zygote: Zygote, cores: int, place: tuple[int, int], gua
 def _stay_out(comm: MPIComm) -> int:
     """Tell rank 0 why this rank cannot work, and wait for the end of the job."""
     import pickle
-    import time
     import traceback
 
     from mpiflow.comm import wire
@@ -190,12 +193,19 @@ def _stay_out(comm: MPIComm) -> int:
         for _, head, _ in comm.poll():
             for aid, _, _, _, kind, _, _, _ in wire.records(head):
                 if kind == wire.QUIT:
-                    comm.hurt = comm.hurt or bool(aid)
                     comm.send(0, wire.record(wire.BYE))
+                elif kind == wire.LEAVE:
+                    comm.hurt = comm.hurt or bool(aid)
                     return 0
         if comm.lost:
             raise FarmLost("rank 0 is lost")
         time.sleep(0.005)
+
+
+def _leave_by_force(code: int) -> None:
+    """Leave in the midst of MPI_Finalize, which waits for a rank that has died in it."""
+    time.sleep(FINALIZE_WITHIN)
+    os._exit(code)
 
 
 def _leave(comm: MPIComm, code: int, guardian: Guardian) -> int:
@@ -208,7 +218,10 @@ def _leave(comm: MPIComm, code: int, guardian: Guardian) -> int:
         guardian.tell(f"abort {code}" if comm.rank == 0 else f"leave {code}")
         os._exit(code)
     guardian.tell(f"finalized {code}")
-    world.finalize()
+    if not guardian.there:
+        start_new_thread(_leave_by_force, (code,))
+    if not world.finalize():
+        os._exit(code)
     if comm.rank > 0:
         linux.exit_now(code)  # a thread that some task has left in this rank may not hold up the job
     return code

@@ -24,7 +24,7 @@ from mpiflow.executors.losses import Limits
 from mpiflow.executors.options import options
 from mpiflow.executors.stacks import answer_stacks
 from mpiflow.exitcodes import DRAINED, RELAUNCH
-from mpiflow.kernel import loader
+from mpiflow.kernel import drain, loader
 from mpiflow.kernel.drain import answer_drain, answer_stop, job
 from mpiflow.kernel.interrupts import hear_warnings, on_interrupt, on_request_to_leave
 from mpiflow.monitor.console import Console
@@ -78,6 +78,7 @@ def run_rank0(arguments: list[str], job: Job) -> int:
         What there is to run it with.
     """
     console = Console()
+    drain.job.told = job.verdict.draining
     code = 1
     try:
         code = _run(arguments, job, console)

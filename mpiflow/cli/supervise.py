@@ -16,8 +16,8 @@ nothing: the job died                  it is started again, without the hosts th
 =====================================  ================================================================
 
 It gives up with 86 after so many relaunches, when two lives in a row ended within seconds and kept no result, or when
-too few hosts are left. After SIGUSR1, the batch system's word that time is nearly over, it starts nothing
-again: the code is 85, and the next job goes on from the journal.
+too few hosts are left. After SIGUSR1, the batch system's word that time is nearly over, and while the job is being
+drained, it starts nothing again: the code is 85, and the next job goes on from the journal.
 
 Each decision is one line on standard error.
 """
@@ -25,6 +25,7 @@ Each decision is one line on standard error.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import select
@@ -210,7 +211,7 @@ class _Supervisor:
         words = list(shorter.words)
         if self._launcher.flavour == "openmpi":  # hydra and srun pass on the whole environment
             words[1:1] = ["-x", verdict.VARIABLE, "-x", "MPIFLOW_INTERRUPT"]
-        before, began = _kept(words), time.monotonic()
+        before, began = kept(words), time.monotonic()
         outcome = follow(
             words,
             interrupt_signal(self._launcher),
@@ -218,7 +219,7 @@ class _Supervisor:
             nearby=False,
             verdict_path=told,
         )
-        return Life(outcome, time.monotonic() - began, _kept(words) > before)
+        return Life(outcome, time.monotonic() - began, kept(words) > before)
 
     def _verdict(self, life: int) -> str:
         """A file for each life: what is left of an earlier one may still write to its own."""
@@ -292,6 +293,8 @@ def judge(life: Life, launcher: str) -> tuple[int | None, str]:
         how = _how_it_ended(outcome, name, life.seconds)
         if outcome.warned:
             return DRAINED, f"{how}; no relaunch, because its time is nearly over; code {DRAINED}"
+        if said.draining:
+            return DRAINED, f"{how}; no relaunch, because it was being drained; code {DRAINED}"
         return None, how
     if own == DRAINED:
         return own, f"the job was drained: run it again and it goes on; code {own}"
@@ -326,11 +329,22 @@ def _too_few(line: LaunchLine, shorter: Shorter) -> str:
     return ""
 
 
-def _kept(words: Sequence[str]) -> int:
-    """How many bytes the journals hold that this command line writes: what a relaunch need not do again."""
+def kept(words: Sequence[str]) -> int:
+    """How many bytes the journals hold that a command line writes: what a relaunch need not do again.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The command line of the launcher.
+    """
     run_dirs = list(Path("runinfo").glob("*"))
     run_dirs += [Path(after) for word, after in itertools.pairwise(words) if word == "--run-dir"]
-    return sum(file.stat().st_size for run in run_dirs for file in run.glob("journal/*"))
+    run_dirs += [Path(word.removeprefix("--run-dir=")) for word in words if word.startswith("--run-dir=")]
+    size = 0
+    for file in itertools.chain.from_iterable(run.glob("journal/*") for run in run_dirs):
+        with contextlib.suppress(FileNotFoundError):  # somebody tidies up
+            size += file.stat().st_size
+    return size
 
 
 def _say(words: str) -> None:

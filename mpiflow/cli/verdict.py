@@ -6,6 +6,7 @@ and rank 0 appends to it as things happen::
 
     began          rank 0 is there
     lost n3        a rank of this host was lost
+    draining       nothing more is begun that cannot end in time
     ended 0        the last thing before rank 0 leaves: its exit code
 
 Without an ``ended`` line rank 0 never came to its end: the job died. That holds for exit code 0 too, with which Open
@@ -44,6 +45,10 @@ class Verdict:
         """Say that a rank of this host was lost."""
         self._append(f"lost {host}\n")
 
+    def draining(self) -> None:
+        """Say that the job is being drained: what is not done now is for another job."""
+        self._append("draining\n")
+
     def ended(self, code: int) -> None:
         """Say that rank 0 has come to its end; the first such line counts."""
         self._append(f"ended {code}\n")
@@ -72,6 +77,8 @@ class Said:
         Whether it has said anything.
     lost : list of str
         Hosts that lost a rank, each once, in the order of the losses.
+    draining : bool
+        Whether it was being drained.
     ended : int or None
         Its exit code, once it has come to its end.
     """
@@ -79,6 +86,7 @@ class Said:
     def __init__(self) -> None:
         self.began = False
         self.lost: list[str] = []
+        self.draining = False
         self.ended: int | None = None
 
 
@@ -101,6 +109,8 @@ def read(path: str) -> Said:
         kind, _, value = line.partition(" ")
         if kind == "lost" and value and value not in said.lost:
             said.lost.append(value)
+        elif line == "draining":
+            said.draining = True
         elif kind == "ended" and said.ended is None and value.isascii() and value.isdigit():
             said.ended = int(value)
     return said

@@ -24,7 +24,8 @@ TASK_RANK  rank 0 → worker    the same, to run in the worker's own process
 TASK_FORK  rank 0 → worker    the same, to run in a process of its own
 DROP       rank 0 → worker    attempt numbers, u64 each: forget these, kill what runs them
 PING       rank 0 → worker    nothing; acknowledged at once
-QUIT       rank 0 → worker    nothing; the job is over
+QUIT       rank 0 → worker    nothing; the job is over, end the runners and say BYE
+LEAVE      rank 0 → worker    nothing; leave. ``aid`` above 0: a rank is lost, leave without MPI_Finalize
 FORGET     rank 0 → runner    nothing; the function is called no more
 LIMIT      rank 0 → worker    bytes of memory, u64, that the task of this attempt, which follows, may use
 STACKS     rank 0 → worker    nothing; say what your threads and your runners are at
@@ -58,7 +59,7 @@ EXCESS = Struct("<QQ")
 #: another message (MPI) or another file descriptor (a runner).
 INLINE = 64 * 1024
 
-SETTINGS, FUNCTION, TASK, TASK_RANK, TASK_FORK, DROP, PING, QUIT, FORGET, STACKS, LIMIT = range(1, 12)
+SETTINGS, FUNCTION, TASK, TASK_RANK, TASK_FORK, DROP, PING, QUIT, FORGET, STACKS, LIMIT, LEAVE = range(1, 13)
 HELLO, ACK, STARTED, DONE, RAISED, DIED, OVERTIME, OUTPUT, BYE, STACK_TEXT, LEAVING = range(16, 27)
 
 

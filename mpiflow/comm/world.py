@@ -73,6 +73,20 @@ def library() -> Library:
     return Library(name, standard, mpi4py.__version__, _THREAD_LEVELS[MPI.Query_thread()])
 
 
-def finalize() -> None:
-    """End MPI. Leave by a normal exit afterwards: MPICH tells its launcher from libc's exit()."""
-    MPI.Finalize()
+def finalize() -> bool:
+    """End MPI; whether it could be: not when a rank has died a moment ago.
+
+    Other threads go on meanwhile, which mpi4py's own function does not let them: one of them may have to end what
+    never ends. Leave by a normal exit afterwards: MPICH tells its launcher from libc's exit().
+    """
+    import ctypes
+
+    for path in linux.loaded_libraries("libmpi"):
+        library = ctypes.CDLL(path)
+        if hasattr(library, "MPI_Finalize"):
+            return bool(library.MPI_Finalize() == MPI.SUCCESS)
+    try:
+        MPI.Finalize()
+    except MPI.Exception:  # under ULFM; nothing is left that anybody could do with it
+        return False
+    return True

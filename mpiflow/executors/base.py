@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -169,6 +169,10 @@ class BulkExecutor(Executor):
 
     def kill(self, task: Task) -> bool:
         """End a task that runs, by force; whether that can be done. Nothing more is heard of it."""
+        return False
+
+    def only_waits(self, waiters: Collection[int]) -> bool:
+        """Whether all tasks that have begun do no more than wait for other tasks, in these threads of rank 0."""
         return False
 
     def seconds_of(self, app: App) -> float | None:

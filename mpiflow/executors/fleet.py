@@ -144,15 +144,20 @@ class Fleet:
             Other settings of their runners, those of `worker.binding`.
         """
         with self._lock:
-            settings = pickle.dumps({**self._settings, **(more or {}), "runners": runners}, 5)
-            if self.losses is not None and more and self.leaves_notes:
-                self.losses.notes = str(more.get("notes", ""))
+            settings = {**self._settings, **(more or {}), "runners": runners}
+            if self.losses is not None and self.leaves_notes:
+                # The first directory holds for the whole job: of several kernels each would tell some workers only.
+                settings["notes"] = self.losses.notes = self.losses.notes or str(settings.get("notes", ""))
+            payload = pickle.dumps(settings, 5)
+            words = wire.record(wire.SETTINGS, payload)
+            if self.losses is not None:
+                words += wire.record(wire.PING)  # what its answer is good for: `farm.presence`
             for worker in workers:
-                if self._told.get(worker) == settings:
+                if self._told.get(worker) == words:
                     continue
-                self._told[worker] = settings
+                self._told[worker] = words
                 self.runners[worker] = runners
-                self.comm.send(worker, wire.record(wire.SETTINGS, settings))
+                self.comm.send(worker, words)
                 if worker in self._farm.workers:
                     self._farm.on_joined(worker, runners)
 
@@ -297,7 +302,7 @@ class Fleet:
             for peer, head, attachments in messages:
                 if losses is None or peer not in losses.dead:
                     self._take(peer, head, attachments)
-            if losses is not None:
+            if losses is not None and (now >= losses.due or self.comm.lost):
                 losses.look(now)  # last: what came before a death still counts, and what it says of itself does not
             if messages and self._farm.waiting:
                 self._flush()
@@ -319,6 +324,8 @@ class Fleet:
                 places.append((kind, more, start, position))
             elif kind == wire.ACK:
                 acknowledged += aid
+                if self.losses is not None:
+                    self.losses.presence.answered.add(peer)
             else:
                 self._hear(peer, kind, pickle.loads(head[start:position]))
         losses = self.losses
@@ -356,9 +363,9 @@ class Fleet:
 
     # --- losses -------------------------------------------------------------------------------------------
 
-    def _give_back(self, deliveries: Iterable[Delivery], worker: int, why: str) -> None:
-        """Tell the executors that a worker will not answer; those in its slots, the first ones, may have been why."""
-        slots = self.runners.get(worker, 1)
+    def _give_back(self, deliveries: Iterable[Delivery], worker: int, why: str, suspected: bool) -> None:
+        """Tell the executors that a worker will not answer; suspects are those in its slots, the first ones."""
+        slots = self.runners.get(worker, 1) if suspected else 0
         for place, delivery in enumerate(deliveries):
             words = pickle.dumps((why, place < slots), 5)
             delivery.inbox.append((delivery, LOST, memoryview(words), (), worker))
@@ -366,9 +373,8 @@ class Fleet:
     def _welcome_back(self, worker: int, forgotten: list[int]) -> None:
         """Take a worker back into service that was silent: it forgets what it had, and hears what it has missed."""
         numbers = b"".join(aid.to_bytes(8, "little") for aid in forgotten)
-        missed = wire.record(wire.SETTINGS, self._told[worker]) if worker in self._told else b""
-        self.comm.send(worker, missed + wire.record(wire.DROP, numbers))
-        if worker in self.hosts:
+        self.comm.send(worker, self._told.get(worker, b"") + wire.record(wire.DROP, numbers))
+        if worker in self.hosts and self.losses is not None and worker not in self.losses.out_of_service:
             self._farm.on_joined(worker, self.runners.get(worker, 1))
 
     def where(self, worker: int) -> str:

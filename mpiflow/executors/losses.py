@@ -64,7 +64,7 @@ class Losses:
     host_lost : callable
         Called with the name of a host that is not to be used again.
     give_back : callable
-        Called with what a worker had, its number, and why it has it no more.
+        Called with what a worker had, its number, why it has it no more, and whether a task may be the reason.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Losses:
         limits: Limits,
         say: Callable[[str], None],
         host_lost: Callable[[str], None],
-        give_back: Callable[[Iterable[Delivery], int, str], None],
+        give_back: Callable[[Iterable[Delivery], int, str, bool], None],
     ) -> None:
         self._farm = farm
         self._comm = comm
@@ -98,6 +98,8 @@ class Losses:
         #: Where guardians leave their notes; empty where there are none.
         self.notes = ""
         self._notes_due = 0.0
+        #: When `look` has something to do again.
+        self.due = 0.0
 
     @property
     def present(self) -> list[int]:
@@ -118,6 +120,8 @@ class Losses:
         if "failed" not in hello:
             return True
         self.out_of_service.add(worker)
+        self.presence.exempt.add(worker)  # it sends no signs of life
+        self.presence.answered.add(worker)
         trace = str(hello["failed"]).rstrip()
         self._failures.append(trace)
         reason = trace.splitlines()[-1]
@@ -144,8 +148,9 @@ class Losses:
         """Strike off whoever is lost by now."""
         while self._comm.lost:
             self._strike_off(self._comm.lost.pop(), "MPI reports its death", dead=True)
-        if now < self._notes_due and not self.presence.due(now):
+        if now < self.due:
             return
+        self.due = now + self.presence.every
         if self.notes and now >= self._notes_due:
             self._notes_due = now + LOOK_FOR_NOTES_EVERY
             for worker in take_notes(self.notes):
@@ -179,7 +184,7 @@ class Losses:
         if not again and not self.leaving:
             tasks = f"; its {len(had):,} tasks are given out again" if had else ""
             self._say(f"{self._words(worker)} is lost: {why}{tasks}. {left} workers go on")
-        self._give_back(had, worker, why)
+        self._give_back(had, worker, why, True)
         host = self._hosts.get(worker, "")
         if host and not any(self._hosts.get(other) == host for other in self._farm.workers):
             self._tell_host_lost(host)
@@ -197,7 +202,7 @@ class Losses:
             if had:
                 numbers = b"".join(delivery.aid.to_bytes(8, "little") for delivery in had)
                 self._comm.send(worker, wire.record(wire.DROP, numbers))
-            self._give_back(had, worker, f"host {host} is in quarantine")
+            self._give_back(had, worker, f"host {host} is in quarantine", False)
             given_back += len(had)
         self._say(
             f"host {host} is in quarantine: {self.quarantine.limit} tasks in a row have failed there, and others did "

@@ -82,6 +82,8 @@ def _of_worker(fleet: Fleet, worker: int, said: Sequence[tuple[str, str]]) -> st
 def _why_silent(fleet: Fleet, worker: int, seconds: float) -> str:
     if worker not in fleet.hosts:
         return "It has not reported since the start of the job."
+    if fleet.losses is not None and worker in fleet.losses.dead:
+        return "It is lost: it has died."
     why = "it runs a task itself (isolation='rank'), is stopped, or is lost"
     words = f"It has not answered within {seconds:g} s: {why}."
     if tasks := fleet.held().get(worker, []):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -151,6 +151,11 @@ class ThreadPoolExecutor(BulkExecutor):
             return False
         self.running -= 1
         return True
+
+    def only_waits(self, waiters: Collection[int]) -> bool:
+        """Whether all tasks that have begun do no more than wait for other tasks, in these threads of rank 0."""
+        begun = self.running - len(self._waiting) - len(self._inbox)
+        return sum(thread.ident in waiters for thread in self._threads) >= begun
 
     def runs_this_thread(self) -> bool:
         """Whether the caller is one of its threads."""

@@ -8,7 +8,9 @@ Only time in which rank 0 itself listened counts. A script that computes for an 
 system has suspended, must not find all of its workers silent: `judge` is called again and again while rank 0
 listens, and a longer gap between two calls is taken off every worker's silence.
 
-A worker that runs a task in its own process says nothing meanwhile, and is never judged (`exempt`).
+A worker that runs a task in its own process says nothing meanwhile, and is not judged (`exempt`): its guardian, or
+MPI, is to tell of its death. The guardian can do so from when the worker knows where, so before it has acknowledged
+its settings (`answered`) it is judged as all others.
 """
 
 from __future__ import annotations
@@ -42,8 +44,9 @@ class Presence:
     def __init__(self, silence: float, report: float) -> None:
         self.silence = silence
         self.report = report
-        #: Workers that are not judged.
+        #: Workers that are not judged once they have answered, and all that have.
         self.exempt: set[int] = set()
+        self.answered: set[int] = set()
         #: Seconds between two calls of `judge`, about; a gap of twice as much is one in which nobody listened.
         self.every = min(1.0, silence / 10)
         self._heard: dict[int, float] = {}
@@ -71,14 +74,10 @@ class Presence:
         self._heard.pop(worker, None)
         self._awaited.pop(worker, None)
 
-    def due(self, now: float) -> bool:
-        """Whether it is time for `judge`."""
-        return self._judged is None or now - self._judged >= self.every
-
     def judge(self, now: float) -> list[tuple[int, float]]:
         """Workers that have been silent for too long, each with the seconds of it."""
         self._take_off_gap(now)
-        exempt, limit = self.exempt, now - self.silence
+        exempt, limit = self.exempt & self.answered, now - self.silence
         return [(worker, now - last) for worker, last in self._heard.items() if last < limit and worker not in exempt]
 
     def missing(self, now: float) -> list[int]:

@@ -13,7 +13,7 @@ margin of ``--drain-before`` is reached, or SIGUSR1 comes. Where nobody knows wh
 is started at all. Bodies of join_apps, and whatever else takes no worker, always run: they take no time.
 
 Those that wait already in an executor are taken back. What workers have been given ends there: beside what runs, that
-is about ten milliseconds of work for each.
+is about ten milliseconds of work for each, by what tasks of the app took so far; more, where they take longer now.
 
 When nothing runs any more and something is held back, the script is told: `JobDrained` in its main thread, at its
 wait, its sleep or between any two of its instructions, and again at every later wait. It is a SystemExit, so the script
@@ -41,6 +41,8 @@ from mpiflow.kernel.task import FINAL_STATES, States
 from mpiflow.monitor.progress import duration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mpiflow.kernel.app import App
     from mpiflow.kernel.dataflow import DataFlowKernel
     from mpiflow.kernel.task import Task
@@ -86,6 +88,8 @@ class Job:
         Why the script was told to leave; empty while it was not.
     left : int
         Tasks that had not ended when it did.
+    told : callable
+        Called once when the drain has begun.
     over : bool
         Whether the script has ended: there is nobody to tell any more.
     """
@@ -98,6 +102,7 @@ class Job:
         self.nothing_new = False
         self.ended = ""
         self.left = 0
+        self.told: Callable[[], object] = _nobody
         self.over = False
         self.drains: list[Drain] = []
         self._said = False
@@ -158,6 +163,7 @@ class Job:
         if self.why and not self._said:
             self._said = True
             print(f"mpiflow: {self.words(now)}", file=sys.stderr, flush=True)
+            self.told()
 
     def say_ended(self) -> None:
         """Tell how the script was ended, and what to do, if it was."""
@@ -169,6 +175,10 @@ class Job:
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def _nobody() -> None:
+    """There is nobody to tell."""
 
 
 def _leave() -> JobDrained:
@@ -188,8 +198,8 @@ def answer_drain(request: Request) -> None:
 def answer_stop(request: Request) -> None:
     """Somebody wants the job ended now, as by SIGTERM."""
     print(f"mpiflow: stopped: asked for by {request.by}", file=sys.stderr, flush=True)
+    interrupts.post(SystemExit(STOPPED))  # first: a full disk is a reason to stop, and takes no answer
     request.answer("stopping\n")
-    interrupts.post(SystemExit(STOPPED))
 
 
 class Drain:
@@ -349,11 +359,14 @@ class Drain:
 
     def _is_idle(self) -> bool:
         running = [task for task in list(self.kernel.unended.values()) if task.state is States.launched]
-        if self._ready or not all(map(_takes_no_time, running)):
+        at_work = {task.executor for task in running if not _takes_no_time(task)}
+        bulk, waiters = self.kernel.places.bulk, list(self.kernel.driver.waiters)
+        if self._ready or not all(bulk[label].only_waits(waiters) for label in at_work):
             self._looks_without_work = 0
             return False
         self._looks_without_work += 1
-        # The body of a join_app may be about to call what can still be started; or it waits for what never will.
+        # What runs in a thread of rank 0, as bodies of join_apps do, may be about to call what can still be started; or
+        # it waits for what never will.
         return not running or self._looks_without_work > 1
 
 

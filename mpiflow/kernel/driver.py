@@ -91,9 +91,9 @@ class Driver:
         self._unfinished = unfinished
         self._look_in = look_in
         self._lock = threading.Lock()
-        # One entry for each caller inside `wait_until`; the helper thread makes room for them. A list, since
-        # appending and popping are atomic and counting is not.
-        self._waiters: list[None] = []
+        #: The thread of each caller inside `wait_until`; the helper thread makes room for them. A list, since
+        #: appending and removing are atomic and counting is not.
+        self.waiters: list[int] = []
         self._helping = False
         self._callbacks: deque[Any] = deque()
         self._requests: deque[_Request] = deque()
@@ -126,7 +126,8 @@ class Driver:
         if self.inside and not done():
             raise MpiflowError("a retry handler waits for a task: it is called inside a superstep, which would not end")
         holding = interrupts.hold()
-        self._waiters.append(None)
+        thread = threading.get_ident()
+        self.waiters.append(thread)
         try:
             while not done():
                 interrupts.check_wait()
@@ -146,7 +147,7 @@ class Driver:
                 else:
                     time.sleep(HELP_AFTER / 2)  # another caller drives, and fulfils our future too
         finally:
-            self._waiters.pop()
+            self.waiters.remove(thread)
             if holding:
                 interrupts.release()
         return True
@@ -170,7 +171,7 @@ class Driver:
                     held = self._lock.acquire(blocking=False)
                     if not held:
                         return
-                if done() or (gives_way and (self._waiters or self._nudged)):
+                if done() or (gives_way and (self.waiters or self._nudged)):
                     return
                 interrupts.check()
                 if happened:
@@ -330,7 +331,7 @@ class Driver:
             self._wake.clear()
             if self._closed:
                 return
-            if self._waiters:
+            if self.waiters:
                 continue
             if not (self._unfinished() or self._callbacks):
                 self._look_round()

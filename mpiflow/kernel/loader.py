@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,12 +12,15 @@ from mpiflow.config import Config
 from mpiflow.errors import ConfigurationError, NoDataFlowKernelError
 from mpiflow.executors.options import options
 from mpiflow.kernel.dataflow import DataFlowKernel
+from mpiflow.kernel.drain import job
 
 _loaded: DataFlowKernel | None = None
 #: Whether the loaded one came from a first call, without the script asking; written here only.
 _by_itself = False
 #: Whether the script has ended. Its threads may not have: what they load now would find no workers any more.
 _over = False
+#: Held while a call loads: two threads may call their first apps at the same time.
+_loading = threading.Lock()
 
 
 def load(config: Config | None = None) -> DataFlowKernel:
@@ -84,10 +88,12 @@ def for_a_call() -> DataFlowKernel:
     if _loaded is None:
         if not options.started_by_mpiflow or options.as_parsl:
             raise NoDataFlowKernelError("Must first load config")
-        _check_time()
-        _loaded = DataFlowKernel()
-        _by_itself = True
-        _end_at_exit()
+        with _loading:
+            if _loaded is None:  # no other thread was faster
+                _check_time()
+                _loaded = DataFlowKernel()
+                _by_itself = True
+                _end_at_exit()
     return _loaded
 
 
@@ -99,8 +105,11 @@ def _check_time() -> None:
 def end_script(complain: bool) -> None:
     """The script has ended: clean up as `end_loaded` does, and let no thread that it has left load anything more."""
     global _over
-    _over = True
+    with _loading:
+        _over = True
     end_loaded(complain)
+    for drain in list(job.drains):  # of kernels that the script has made itself, and left to go on
+        drain.kernel.cleanup()
 
 
 def end_loaded(complain: bool = True) -> None:

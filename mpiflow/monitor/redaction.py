@@ -16,13 +16,21 @@ HIDDEN = "***"
 
 # Bounded, and begun at the beginning of a word only: a log line may be a megabyte of anything.
 _NAME = r"[\w.-]{0,100}(?:token|password|secret|key)[\w.-]{0,100}"
-_VALUE = r"""(?:[bru]?'(?:\\.|[^'\\])*'|[bru]?"(?:\\.|[^"\\])*"|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|[^\s,;&]+)"""
-#: ``NAME=value``, ``'name': value`` as mappings show it, ``--name value``.
+#: ``NAME=``, ``'name':`` as mappings show it, ``--name`` and a blank: what follows is the value.
 _NAMED = re.compile(
-    rf"""(?P<name>(?<![\w.-]){_NAME}\s?=\s?|(?P<q>['"]){_NAME}(?P=q)\s?:\s?|(?<!\S)--?{_NAME}\s+(?!-))(?P<value>{_VALUE})""",
+    rf"""(?<![\w.-]){_NAME}\s?=\s?|(?P<q>\\*['"]){_NAME}(?P=q)\s?:\s?|(?<!\S)--?{_NAME}\s+(?!-)""", re.IGNORECASE
+)
+#: A value in quotes, up to the end where it was cut off and has no second one.
+_STRING = re.compile(
+    r"""[bfru]{0,2}(?P<q>\\*(?:\'{3}|"{3}|['"]))(?:(?!(?P=q))(?:\\.|['"]|[^\\'"]+))*(?:(?P=q)|\\?\Z)""",
+    re.I | re.DOTALL,
+)
+#: What ends a value without brackets, and what cannot end any.
+_END, _DULL = re.compile(r"[\s;&]|,(?=\s|\Z)"), re.compile(r"""[^\s,;&'"\\()\[\]{}<>bfru]+""", re.I)
+_ADDRESS = re.compile(
+    r"""(?P<before>\b[a-z][a-z0-9+.-]{0,20}://[^\s/:@'"]{0,200}:)(?:[^\s/'"]{1,500}|[^\s@'"]{1,500})(?=@)""",
     re.IGNORECASE,
 )
-_ADDRESS = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]{0,20}://[^\s/:@'\"]{0,200}:)[^\s@'\"]{1,500}(?=@)", re.IGNORECASE)
 _OPTION = re.compile(rf"--?{_NAME}", re.IGNORECASE)
 #: Without one of these there is nothing to do: most lines, at a fortieth of the price.
 _WORTH_A_LOOK = re.compile(r"token|password|secret|key|://", re.IGNORECASE)
@@ -45,8 +53,40 @@ def without_secrets(text: str) -> str:
     """
     if _WORTH_A_LOOK.search(text) is None:
         return text
-    text = _NAMED.sub(lambda found: found["name"] + HIDDEN, text)
+    text = _without_named(text)
     return _ADDRESS.sub(lambda found: found["before"] + HIDDEN, text)
+
+
+def _without_named(text: str) -> str:
+    """A text with `HIDDEN` in the place of the values that have a secret's name."""
+    parts: list[str] = []
+    position = 0
+    while found := _NAMED.search(text, position):
+        parts += [text[position : found.end()], HIDDEN]
+        position = _end_of_value(text, found.end())
+    return "".join(parts) + text[position:]
+
+
+def _end_of_value(text: str, position: int) -> int:
+    """Where the value ends that begins here: a string, something in brackets, or a word, calls in it included."""
+    if string := _STRING.match(text, position):
+        return string.end()
+    depth, first = 0, text[position : position + 1]
+    while position < len(text):
+        if skipped := _DULL.match(text, position) or (depth and _STRING.match(text, position)):
+            position = skipped.end()
+            continue
+        character = text[position]
+        if character in "([{" or (character == first == "<"):
+            depth += 1
+        elif depth and (character in ")]}" or (character == ">" and first == "<")):
+            depth -= 1
+            if not depth and first in "([{<":
+                return position + 1
+        elif not depth and _END.match(text, position):
+            return position
+        position += 1
+    return position
 
 
 def command_without_secrets(words: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import pwd
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -167,6 +168,10 @@ class Request:
 answers: dict[str, Callable[[Request], object]] = {}
 
 
+#: How many kernels of this process listen in a directory: with ``--run-dir`` they share one.
+_listening: Counter[Path] = Counter()
+
+
 class Requests:
     """The requests to one run.
 
@@ -186,6 +191,7 @@ class Requests:
         self.directory.mkdir(exist_ok=True)
         self._who = f"{os.uname().nodename} {os.getpid()}"
         _write(self.directory / _OPEN, self._who)
+        _listening[self.directory] += 1
         self._next = 0.0
 
     def serve(self, now: float) -> None:
@@ -231,17 +237,29 @@ class Requests:
                 claimed = path.with_suffix(_TAKEN)
                 with suppress(FileNotFoundError):  # taken back
                     path.rename(claimed)  # two kernels that share a directory must not both answer
-                    taken.append(Request(claimed, name.partition("-")[0], claimed.read_text().strip()))
+                    if (by := _read(claimed)) is not None:
+                        taken.append(Request(claimed, name.partition("-")[0], by))
         return taken
 
     def close(self) -> None:
         """Listen no more; whoever has asked in this very moment is told."""
+        _listening[self.directory] -= 1
+        if _listening[self.directory]:
+            return
         with suppress(FileNotFoundError):
             opened = self.directory / _OPEN
             if opened.read_text() == self._who:
                 opened.unlink()
         for request in self._take():
             request.answer("the run has ended\n")
+
+
+def _read(taken: Path) -> str | None:
+    """Who asks; None for what `ask` has not written, or for nobody to read but its owner."""
+    try:
+        return taken.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _write(path: Path, text: str) -> None:

@@ -126,6 +126,7 @@ class _Guard:
         self.notes = ""
         self.farewell = ""  #: how the rank has said that it leaves
         self.code = 0
+        self.killed = False  #: whether a signal has ended it
         self._text = b""
         self._stopped = self._caught = 0.0  # seconds
 
@@ -211,16 +212,16 @@ class _Guard:
         """The rank has ended, or says that it does: see it out, and tell the launcher what it has to hear."""
         from mpiflow.exitcodes import NOT_STARTED, RELAUNCH
 
-        timely = self._await_end(ENDS_WITHIN) if self.farewell else self._await_end(0.0)
+        timely = self._await_end(ENDS_WITHIN if self.farewell else 0.0)
         if not self.started:
             return self._end_job(NOT_STARTED)
-        if self.farewell == "finalized" and timely:
+        if self.farewell == "finalized" and timely and not self.killed:
             if self.code:
                 time.sleep(HEAD_START)
             return self.code
         if not self.farewell and self.rank > 0:
             self._leave_note()
-        elif self.farewell == "abort" or (self.rank == 0 and (not self.farewell or not timely)):
+        elif self.farewell == "abort" or (self.rank == 0 and (not self.farewell or not timely or self.killed)):
             return self._end_job(self.code if self.farewell else RELAUNCH)
         self._say(b"finalize")
         if self.code:
@@ -239,13 +240,16 @@ class _Guard:
     def _await_end(self, seconds: float) -> bool:
         """Wait for the rank's end, and kill it when it takes longer than so; whether it ended by itself."""
         end = time.monotonic() + seconds
-        while not os.waitpid(self.child, os.WNOHANG)[0]:
+        while True:
+            pid, status = os.waitpid(self.child, os.WNOHANG)
+            if pid:
+                self.killed = os.WIFSIGNALED(status)
+                return True
             if time.monotonic() >= end:
                 self._kill()
                 os.waitpid(self.child, 0)
                 return False
             time.sleep(0.002)
-        return True
 
     def _say(self, command: bytes) -> None:
         """Say something to the launcher in the rank's place, and wait for its answer."""

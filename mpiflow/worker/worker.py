@@ -68,7 +68,8 @@ class Worker:
         self.pool = RunnerPool(zygote)
         self._cores = cores
         self._place = place
-        self.quitting = False
+        #: Whether the job is over, and whether this rank may leave.
+        self.quitting = self.dismissed = False
         #: Whether it has to leave without MPI_Finalize, because another rank has been lost.
         self.hurt = False
         #: Where this rank's guardian may leave a note of its death.
@@ -76,7 +77,8 @@ class Worker:
         #: Seconds between two signs of life.
         self.heartbeat = HEARTBEAT
         self._unacknowledged = 0
-        self._pinged = False
+        #: Whether rank 0 waits for a word, whatever it is.
+        self.pinged = False
         self._functions = Functions()
         self._in_rank: deque[Task] = deque()
         self._results: list[bytes | memoryview] = []
@@ -114,11 +116,13 @@ class Worker:
             elif kind == wire.DROP:
                 self._drop({int(number) for number in view[start:end].cast("Q")})
             elif kind == wire.PING:
-                self._pinged = True
+                self.pinged = True
             elif kind == wire.STACKS:
                 self._tell_stacks()
             elif kind == wire.QUIT:
                 self.quitting = True
+            elif kind == wire.LEAVE:
+                self.dismissed = True
                 self.hurt = aid > 0
         self._unacknowledged += tasks > 0
 
@@ -231,10 +235,10 @@ class Worker:
             results = self._results + results
             self._results, self._attachments = [], []
         attachments = attachments + [segment.view for segment in segments]
-        if self._pinged or (self._unacknowledged and (results or acknowledge)):
+        if self.pinged or (self._unacknowledged and (results or acknowledge)):
             results.insert(0, wire.record(wire.ACK, aid=self._unacknowledged))
             self._unacknowledged = 0
-            self._pinged = False
+            self.pinged = False
         return b"".join(results), attachments
 
     @property
@@ -269,6 +273,11 @@ def serve(
         messages = comm.poll()
         for _, head, attachments in messages:
             worker.receive(head, attachments)
+        if worker.notes != told:  # first of all: a task that runs here may be the end of this rank
+            told = worker.notes
+            guardian.tell(f"report {told}")
+        if worker.pinged:
+            _send(comm, worker, acknowledge=True)
         now = time.perf_counter()
         if now - beaten >= worker.heartbeat:
             beaten = now
@@ -289,13 +298,24 @@ def serve(
             _send(comm, worker, acknowledge=False)
         if messages or happened:
             last = time.perf_counter()
-        if worker.notes != told:
-            told = worker.notes
-            guardian.tell(f"report {told}")
     worker.pool.close()
+    comm.send(0, wire.record(wire.BYE))
+    _await_leave(comm, worker)
+
+
+def _await_leave(comm: MPIComm, worker: Worker) -> None:
+    """Wait for rank 0 to say how to leave; when it is not there any more, there is one way only."""
+    beaten = time.perf_counter()
+    while not (worker.dismissed or comm.lost):
+        for _, head, attachments in comm.poll():
+            worker.receive(head, attachments)
+        now = time.perf_counter()
+        if now - beaten >= worker.heartbeat:
+            beaten = now
+            comm.beat()
+        time.sleep(WAIT_SOME)
     if worker.hurt:
         comm.hurt = True
-    comm.send(0, wire.record(wire.BYE))
 
 
 def _send(comm: MPIComm, worker: Worker, acknowledge: bool) -> None:

@@ -95,6 +95,22 @@ def test_walltime_is_near(jobs: Jobs, form: Form) -> None:
     assert "mpiflow: 2 results were taken from earlier runs" in again.err
 
 
+@pytest.mark.parametrize("form", ["own", "lone"])
+def test_signal_again_and_again(jobs: Jobs, form: Form) -> None:
+    """Within seconds it is one warning; and one that comes in the last moment does not take the code's place."""
+    running = begun(jobs.start(WAITING, form=form), 0)
+    running.process.send_signal(signal.SIGUSR1)
+    says(running, "mpiflow: draining: SIGUSR1")
+    opened(jobs, *range(6))
+    end = time.monotonic() + 30
+    while running.process.poll() is None and time.monotonic() < end:
+        running.process.send_signal(signal.SIGUSR1)
+        time.sleep(0.001)
+    ended = running.wait(1)
+    assert ended.code == DRAINED, str(ended)
+    assert "tidied" in ended.out
+
+
 def test_second_signal_ends_at_once_with_the_journal_whole(jobs: Jobs) -> None:
     running = begun(jobs.start(WAITING, form="lone", options=["--runners-per-rank", "2"]), 1)
     opened(jobs, 0)
@@ -245,6 +261,74 @@ def test_asked_to_stop(jobs: Jobs) -> None:
     assert "mpiflow: stopped: asked for by" in ended.err
     opened(jobs, 1, 2, 3, 4, 5)
     assert "mpiflow: 1 result was taken from earlier runs" in jobs.run(WAITING, form="lone").err
+
+
+def test_signal_while_workers_leave_changes_nothing(jobs: Jobs) -> None:
+    """The script has ended, and its code stands; a worker that does not leave is ended by force all the same."""
+    script = """
+        import os, time, mpiflow
+
+        @mpiflow.python_app
+        def stays():
+            import signal, time
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
+            print("stays", flush=True)
+            end = time.monotonic() + 60
+            while time.monotonic() < end:
+                time.sleep(1)
+
+        stays()
+        time.sleep(1)
+        print("rank 0 is", os.getpid(), flush=True)
+    """
+    running = jobs.start(script, form="mpiexec", ranks=2, options=["--isolation", "rank"]).shows("rank 0 is ")
+    says(running, "they are given up")
+    time.sleep(0.5)  # cleaned up: now the workers are told to leave
+    rank0 = int(running.out.split("rank 0 is ")[1].split()[0])
+    os.kill(rank0, signal.SIGUSR1)
+    os.kill(rank0, signal.SIGTERM)
+    ended = running.wait(40)
+    assert ended.code == 0, str(ended)
+    assert "rank 1 did not leave within 10 s" in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("form", ["mpiexec", "lone"])
+def test_thread_that_calls_apps_after_the_end_of_the_script(jobs: Jobs, form: Form) -> None:
+    """Its calls are refused: there are no workers any more, and no MPI."""
+    script = """
+        import sys, threading, time, mpiflow
+
+        left = mpiflow.DataFlowKernel(mpiflow.Config())  # nobody ends it
+
+        @mpiflow.python_app(data_flow_kernel=left)
+        def stays():
+            time.sleep(60)
+
+        @mpiflow.python_app
+        def double(x):
+            return 2 * x
+
+        stays()
+
+        def keep_calling():
+            while True:
+                try:
+                    double(1).result()
+                except mpiflow.errors.NoDataFlowKernelError as error:
+                    if "script has ended" in str(error):
+                        print("refused", flush=True)
+                        return
+                except mpiflow.errors.TasksAbandoned:
+                    pass
+
+        threading.Thread(target=keep_calling).start()
+        double(2).result()
+        sys.exit(3)
+    """
+    ended = jobs.run(script, form=form)
+    assert (ended.code, ended.out) == (3, "refused\n"), str(ended)
+    assert "MPI" not in ended.err
 
 
 def test_script_that_calls_nothing_hears_requests_too(jobs: Jobs) -> None:

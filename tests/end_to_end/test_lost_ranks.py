@@ -89,6 +89,37 @@ def test_two_worker_ranks_die_one_after_the_other(jobs: Jobs) -> None:
     assert len(spoken(ended.err)) == 2
 
 
+def test_ranks_die_in_the_midst_of_large_messages(jobs: Jobs) -> None:
+    """MPICH reads these from the memory of the process that sends them, which is not there any more."""
+    script = SCRIPT + """
+    import threading
+
+    @python_app
+    def text(number, size):
+        return bytes([number % 251]) * size
+
+    victims = ranks(4)[:3]
+    def kill():
+        for victim in victims:
+            time.sleep(0.2)
+            os.kill(victim, signal.SIGKILL)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    for size in (20_000, 3_000_000):
+        for _ in range(40):
+            futures = [text(number, size) for number in range(20_000_000 // size)]
+            for number, future in enumerate(futures):
+                assert future.result() == bytes([number % 251]) * size
+            if not killer.is_alive():
+                break
+    killer.join()
+    print("all right")
+"""
+    ended = jobs.run(script, ranks=5)
+    assert (ended.code, ended.out) == (0, "all right\n"), str(ended)
+    spoken(ended.err)
+
+
 def test_all_worker_ranks_die_and_the_job_asks_to_be_started_again(jobs: Jobs) -> None:
     script = SCRIPT + """
     victims = ranks(2)
@@ -168,6 +199,39 @@ def test_a_lost_attempt_is_not_charged_as_a_retry(jobs: Jobs) -> None:
 """
     ended = jobs.run(script, ranks=4)
     assert (ended.code, ended.out) == (0, "all right\n"), str(ended)
+
+
+def test_rank_dies_as_the_script_ends(jobs: Jobs) -> None:
+    """Nobody has noticed when the others are told that the job is over, and MPI_Finalize would wait for it."""
+    script = SCRIPT + """
+    victim = ranks(3)[0]
+    os.kill(victim, signal.SIGKILL)
+    sys.exit(4)
+"""
+    ended = jobs.run(script, ranks=4)
+    assert (ended.code, ended.out) == (4, ""), str(ended)
+    assert ended.seconds < 20
+
+
+def test_rank_that_runs_tasks_itself_dies_before_it_has_its_settings(jobs: Jobs, launcher: Mpiexec) -> None:
+    """Its guardian knows no place for a note, and a rank that runs a task itself may be silent."""
+    if launcher.flavour != "hydra":
+        pytest.skip("MPI tells of it here")
+    script = SCRIPT + """
+    def children(pid):
+        with open(f"/proc/{pid}/task/{pid}/children") as children:
+            return [int(child) for child in children.read().split()]
+
+    time.sleep(1.0)  # until all ranks are in service
+    guardians = [pid for pid in children(parent(os.getppid())) if pid != os.getppid()]
+    os.kill(children(guardians[0])[0], signal.SIGKILL)
+    time.sleep(0.5)
+    assert [square(number, 0.0).result() for number in range(20)] == [number * number for number in range(20)]
+    print("all right")
+"""
+    ended = jobs.run(script, ranks=3, options=["--isolation", "rank", *SILENCE])
+    assert (ended.code, ended.out) == (0, "all right\n"), str(ended)
+    assert "is lost: silent for" in ended.err
 
 
 def test_rank_0_dies_and_workers_and_their_runners_leave(jobs: Jobs) -> None:

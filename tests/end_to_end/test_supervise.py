@@ -87,6 +87,28 @@ def test_a_farm_that_died_goes_on_from_its_journal(jobs: Jobs, launcher: Mpiexec
     assert [path.name for path in jobs.directory.glob(".mpiflow-*")] == []
 
 
+def test_a_farm_that_dies_while_it_is_drained_is_not_started_again(jobs: Jobs, launcher: Mpiexec) -> None:
+    """Whoever asked for the drain wants it to end, and the next life would know nothing of it."""
+    script = HALVES.replace("HALF_TIME", "drained()").replace(
+        "    def launcher():",
+        """    @mpiflow.python_app
+    def stays():
+        time.sleep(60)
+
+    def drained():
+        import subprocess
+        running = stays()
+        subprocess.run([sys.executable, "-m", "mpiflow", "drain", "runinfo"], check=True)
+        time.sleep(2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def launcher():""",
+    )
+    ended = supervised(jobs, launcher, script).wait(90)
+    assert ended.code == 85, str(ended)
+    assert decisions(ended.err)[-1].endswith("no relaunch, because it was being drained; code 85"), str(ended)
+
+
 def test_after_so_many_relaunches_it_gives_up(jobs: Jobs, launcher: Mpiexec) -> None:
     """Each life keeps one more result, so none of them is in vain."""
     script = """
@@ -137,9 +159,7 @@ def test_no_relaunch_was_wanted(jobs: Jobs, launcher: Mpiexec) -> None:
         ("import sys\nsys.exit(85)\n", 85, ["the job was drained: run it again and it goes on; code 85"]),
     ],
 )
-def test_the_scripts_own_end_is_the_end(
-    jobs: Jobs, launcher: Mpiexec, script: str, code: int, said: list[str]
-) -> None:
+def test_the_scripts_own_end_is_the_end(jobs: Jobs, launcher: Mpiexec, script: str, code: int, said: list[str]) -> None:
     ended = supervised(jobs, launcher, script).wait(60)
     assert decisions(ended.failed(code)) == said
     if code == 1:
@@ -166,9 +186,7 @@ BUSY = """
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_ends_it_and_all_below_it(
-    jobs: Jobs, launcher: Mpiexec, number: signal.Signals, code: int
-) -> None:
+def test_a_signal_ends_it_and_all_below_it(jobs: Jobs, launcher: Mpiexec, number: signal.Signals, code: int) -> None:
     running = supervised(jobs, launcher, BUSY).shows("busy")
     running.process.send_signal(number)
     ended = running.wait(40)

@@ -12,10 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fakes import Hand, call
+from fakes import LONG, Hand, call, eventually
 
 from mpiflow.errors import JobDrained
 from mpiflow.executors.options import options
+from mpiflow.executors.threads import ThreadPoolExecutor
 from mpiflow.kernel import attention, drain, interrupts
 from mpiflow.kernel.app import App
 from mpiflow.kernel.dataflow import DataFlowKernel
@@ -208,6 +209,33 @@ def test_bodies_of_joins_run_and_what_they_call_is_held_back(job: Job, make: Cal
     scene.step()
     assert job.ended == "asked"
     assert not scene.farms[0].given
+
+
+def test_task_in_a_thread_that_waits_for_what_is_held_back(job: Job, make: Callable[..., DataFlowKernel]) -> None:
+    """It would wait for ever; one that does something may end."""
+    farm, threads = Farm(), ThreadPoolExecutor("threads", max_threads=2)
+    kernel = make(farm, threads, helped=False)
+    scene = Scene.__new__(Scene)
+    scene.farms, scene.kernel, scene.now = (farm,), kernel, time.monotonic()
+    goes_on, held = threading.Event(), []
+
+    def outer() -> None:
+        goes_on.wait(LONG)
+        held[0].result()
+
+    kernel.call(App(outer, executors=["threads"]), (), {})
+    scene.step()
+    job.begin("asked", nothing_new=True)
+    held.append(kernel.call(App(abs, executors=["hand"]), (1,), {}))
+    for _ in range(3):
+        scene.step()
+    assert not job.ended, "one runs"
+    goes_on.set()
+    assert eventually(lambda: kernel.driver.waiters)
+    for _ in range(3):
+        scene.step()
+    assert job.ended == "asked"
+    kernel.cleanup()
 
 
 def test_other_kernel_runs_on(job: Job, make: Callable[..., DataFlowKernel]) -> None:

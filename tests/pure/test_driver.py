@@ -408,7 +408,7 @@ def test_callbacks_that_a_nudge_left_are_run_though_somebody_waits(helped: Kerne
     caller = in_thread(nudge)
     assert in_nudge.wait(LONG)
     waiter = in_thread(lambda: helped.driver.wait_until(callback_run.is_set, 2.0))
-    assert eventually(lambda: helped.driver._waiters)
+    assert eventually(lambda: helped.driver.waiters)
     waits.set()
     assert callback_run.wait(1.0), "a callback waits for a caller that waits for the callback"
     waiter.join(LONG)
@@ -451,7 +451,7 @@ def test_an_interrupt_at_any_moment_leaves_the_lock_free() -> None:
             except KeyboardInterrupt:
                 caught += 1
             assert not kernel.driver._lock.locked()
-            assert not kernel.driver._waiters
+            assert not kernel.driver.waiters
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -45,7 +45,7 @@ class LossyPlay(Play):
 
     def stay_silent(self, seconds: float, but: tuple[int, ...] = ()) -> None:
         """Let so many seconds go by in which only some are heard of."""
-        start = 1000.0
+        start = 10.0**6  # later than the clock of this machine, which `pump` has looked at
         for peer in self.comm.peers:
             if peer not in self.comm.gone:
                 self.losses.presence.heard(peer, start)
@@ -118,8 +118,8 @@ def test_a_silent_worker_is_lost_and_its_late_results_do_not_count() -> None:
     assert play.received() == [], "its answer comes too late"
     assert play.said[1] == "rank 2 on node2 is heard of again, and goes on"
     told = play.sent()
-    assert [(peer, kind) for peer, kind, _ in told] == [(2, wire.SETTINGS), (2, wire.DROP)]
-    assert told[1][2] == late.aid.to_bytes(8, "little")
+    assert [(peer, kind) for peer, kind, _ in told] == [(2, wire.SETTINGS), (2, wire.PING), (2, wire.DROP)]
+    assert told[2][2] == late.aid.to_bytes(8, "little")
     play.submit("d", "e", "f")
     assert 2 in tasks_of(play)
     assert play.losses.present == [1, 2, 3]
@@ -129,8 +129,23 @@ def test_a_worker_that_runs_tasks_itself_may_be_silent() -> None:
     play = LossyPlay()
     play.greet()
     play.losses.presence.exempt.update([1, 2, 3])
+    for peer in (1, 2):
+        play.hear(peer, record(wire.ACK))
     play.stay_silent(1000.0)
-    assert play.said == []
+    assert [line[:33] for line in play.said] == ["rank 3 on node3 is lost: silent f"], "its guardian knows no place"
+
+
+def test_all_workers_are_told_one_place_for_the_notes_of_their_deaths_and_answer() -> None:
+    play = LossyPlay(peers=2)
+    play.fleet.leaves_notes = True
+    play.sent()
+    for directory, worker in (("first", 1), ("second", 2)):
+        play.fleet.configure(1, [worker], {"notes": directory})
+    told = play.sent()
+    words = [(peer, kind) for peer, kind, _ in told]
+    assert words == [(peer, kind) for peer in (1, 2) for kind in (wire.SETTINGS, wire.PING)]
+    assert [pickle.loads(payload)["notes"] for _, kind, payload in told if kind == wire.SETTINGS] == ["first", "first"]
+    assert play.losses.notes == "first"
 
 
 def test_a_note_of_a_guardian_is_a_death(tmp_path: Path) -> None:
@@ -152,7 +167,7 @@ def test_a_silent_worker_that_turns_out_to_be_dead_is_told_once() -> None:
     play.greet()
     play.stay_silent(16.0, but=(1, 3))
     play.comm.lost.append(2)
-    play.losses.look(2000.0)
+    play.losses.look(10.0**7)
     assert len(play.said) == 1
     assert play.losses.silent == []
     assert play.comm.gone == {2: True}
@@ -213,6 +228,20 @@ def test_a_worker_that_cannot_start_stays_out_of_service() -> None:
     play.submit("a", "b", "c")
     assert set(tasks_of(play)) == {2}
     assert play.losses.present == [1, 2], "it is told to leave with all others"
+    play.stay_silent(1000.0, but=(2,))
+    assert len(play.said) == 1, "it sends no signs of life"
+
+
+def test_a_worker_that_cannot_start_and_says_so_late_stays_out_of_service() -> None:
+    play = LossyPlay(peers=2, limits=Limits(report=60.0))
+    play.greet(2)
+    for second in range(200):
+        play.losses.presence.heard(2, 10.0**6 + second)
+        play.losses.look(10.0**6 + second)
+    play.hear(1, record(wire.HELLO, pickle.dumps({"host": "node1", "failed": "no such module"})))
+    play.sent()
+    play.submit("a", "b", "c")
+    assert set(tasks_of(play)) == {2}
 
 
 def test_when_no_worker_can_start_the_traceback_is_shown() -> None:
@@ -242,10 +271,15 @@ def test_a_host_in_quarantine_gets_nothing_more_and_is_named() -> None:
     assert len(play.said) == 1
     assert play.said[0].startswith("host node2 is in quarantine: 4 tasks in a row have failed there")
     assert play.lost_hosts == ["node2"]
-    play.inbox.clear()
+    assert [suspected for _, suspected in given_back(play)] == [False], "what ran there is not the reason"
     play.submit(*(f"later{number}" for number in range(6)))
     assert 2 not in tasks_of(play)
     assert play.losses.present == [1, 2, 3]
+    play.stay_silent(16.0, but=(1, 3))
+    play.hear(2)
+    play.sent()
+    play.submit(*(f"last{number}" for number in range(6)))
+    assert 2 not in tasks_of(play), "silence and a return do not end a quarantine"
 
 
 def test_tasks_for_ranks_of_which_none_is_left_end_the_job_instead_of_waiting_for_ever() -> None:

@@ -33,10 +33,21 @@ WITH_SECRETS = [
     "run --api-key hunter2 x",
     "https://me:hunter2@host/path",
     "ftp://me:hunter2@host",
+    "ftp://me:with@hunter2@host/a@b",
+    "ftp://me:with/hunter2@host",
     "ValueError('no access with password=hunter2')",
     "TOKEN=hunter2'hunter2",
     "GITHUB_TOKEN=hunter2)hunter2",
     "secret=hunter2 key=hunter2 https://a:hunter2@b",
+    "{'db_password': 'cut off hunter2",
+    "keys={'a': {'b': 1}, 'c': 'hunter2'}",
+    "{'tokens': [['a'], 'hunter2']}",
+    "password=('a', ('b', ')'), 'hunter2')",
+    "f(password=Secret(value='a hunter2'), n=1)",
+    "secret=<Secret of me, hunter2>",
+    "password='''two hunter2'''",
+    "PASSWORD=hun,hunter2",
+    'f(b"it\'s {\\"password\\": \\"two hunter2\\"}")',
 ]
 WITHOUT = [
     "task 7 (simulate) failed: KeyError('x')",
@@ -67,6 +78,10 @@ def test_what_holds_no_secret_stays_as_it_is(text: str) -> None:
 
 def test_what_follows_a_secret_is_still_there() -> None:
     assert without_secrets("a=1 token=x b=2, key='y z', c=3") == "a=1 token=*** b=2, key=***, c=3"
+    assert without_secrets("f(key=[1, (2, ']')], n=3)") == "f(key=***, n=3)"
+    assert without_secrets("f(key=Secret('a b'), n=3)") == "f(key=***, n=3)"
+    assert without_secrets("{'key': 'x', 'n': {'secret': {}}, 'm': 3}") == "{'key': ***, 'n': {'secret': ***}, 'm': 3}"
+    assert without_secrets("GET /?token=x&n=3") == "GET /?token=***&n=3"
 
 
 @pytest.mark.parametrize("name", ["TOKEN", "My-Password", "secret_of_mine", "x.KEY"])
@@ -85,7 +100,15 @@ def test_a_command_line_without_secrets_is_the_command_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a.b-c" * 100_000 + " key", "x=(key" * 50_000, "https://" * 20_000 + "key", "key." * 90_000]
+    "text",
+    [
+        "a.b-c" * 100_000 + " key",
+        "x=(key" * 50_000,
+        "https://" * 20_000 + "key",
+        "key." * 90_000,
+        "key=(" * 90_000,
+        "key='" * 90_000,
+    ],
 )
 def test_a_long_line_is_no_burden(text: str) -> None:
     began = time.process_time()

@@ -152,3 +152,25 @@ def test_directory_that_went_away_is_no_reason_to_end(run: Path) -> None:
     (run / "requests").rmdir()
     assert listening.poll(10.0) == []
     listening.close()
+
+
+@pytest.mark.parametrize("what", [b"\xff\xfe", None])
+def test_request_that_cannot_be_read_costs_the_others_nothing(run: Path, what: bytes | None) -> None:
+    """Whoever may write there may write anything: what is no request of `ask` is left out, and the run goes on."""
+    listening = Requests(run)
+    odd = run / "requests" / "drain-here-1.request"
+    odd.mkdir() if what is None else odd.write_bytes(what)
+    ask(run, "stop")
+    assert "stop" in [request.name for request in listening.poll(10.0)]
+    assert [request.name for request in listening.poll(20.0)] == []
+
+
+def test_run_goes_on_when_another_kernel_in_its_directory_ends(run: Path) -> None:
+    """With --run-dir all kernels of a script share one."""
+    first, second = Requests(run), Requests(run)
+    second.close()
+    ask(run, "drain")
+    assert [request.name for request in first.poll(10.0)] == ["drain"]
+    first.close()
+    with pytest.raises(RequestError, match="has ended"):
+        ask(run, "drain")

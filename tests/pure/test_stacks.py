@@ -116,6 +116,13 @@ def test_answers_are_put_together_and_those_who_say_nothing_are_named(worker: Wo
     assert "It has task 7 (simulate)." in silent
 
 
+def test_a_dead_worker_is_said_to_be_dead() -> None:
+    play = Play(peers=1)
+    play.fleet.losses = cast(Any, SimpleNamespace(dead={1}, look=lambda now: None))
+    play.fleet._farm.on_lost(1)
+    assert "It is lost: it has died." in stacks_of_workers(play.fleet, 1000.0)
+
+
 def test_with_all_answers_there_nobody_waits() -> None:
     play = Play(peers=1)
     texts: list[str] = []

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from mpiflow.cli import probe
 from mpiflow.cli.attend import Outcome
 from mpiflow.cli.probe import silent_hosts
-from mpiflow.cli.supervise import Life, judge
+from mpiflow.cli.supervise import Life, judge, kept
 from mpiflow.cli.verdict import Said
 
 
 def life(
-    returncode: int, ended: int | None, *, request: int | None = None, warned: bool = False, began: bool = True
+    returncode: int,
+    ended: int | None,
+    *,
+    request: int | None = None,
+    warned: bool = False,
+    began: bool = True,
+    draining: bool = False,
 ) -> Life:
     said = Said()
-    said.began, said.ended = began, ended
+    said.began, said.ended, said.draining = began, ended, draining
     return Life(Outcome(returncode, request, False, warned, said, False), 812.4, False)
 
 
@@ -47,6 +54,13 @@ def life(
             "mpiexec ended with code 255 after 812 s, and rank 0 had not come to its end; no relaunch, because its "
             "time is nearly over; code 85",
         ),
+        (
+            life(-9, None, draining=True),
+            85,
+            "mpiexec was killed by SIGKILL after 812 s, and rank 0 had not come to its end; no relaunch, because it "
+            "was being drained; code 85",
+        ),
+        (life(0, 3, draining=True), 3, "the script ended with code 3: no relaunch"),
         (life(0, 0, warned=True), 0, ""),
         (life(0, 130, request=signal.SIGINT), 130, "ended by SIGINT; code 130"),
         (life(0, 130, request=signal.SIGTERM), 143, "ended by SIGTERM; code 143"),
@@ -56,6 +70,26 @@ def life(
 )
 def test_whether_a_life_was_the_last(ended: Life, code: int | None, why: str) -> None:
     assert judge(ended, "/opt/mpi/bin/mpiexec") == (code, why)
+
+
+@pytest.mark.parametrize("words", [["--run-dir", "mine"], ["--run-dir=mine"]])
+def test_what_a_life_has_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert kept(["python", "-m", "mpiflow", *words, "script.py"]) == 0
+    for number, run in enumerate(["runinfo/000", "mine"], 1):
+        (tmp_path / run / "journal").mkdir(parents=True)
+        (tmp_path / run / "journal" / "0000.journal").write_bytes(b"x" * 100)
+        assert kept(["python", "-m", "mpiflow", *words, "script.py"]) == 100 * number
+
+
+def test_a_run_directory_that_is_being_removed_is_no_reason_to_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    journals = tmp_path / "runinfo" / "000" / "journal"
+    journals.mkdir(parents=True)
+    (journals / "0000.journal").symlink_to(tmp_path / "gone")  # listed, and not there when it is looked at
+    assert kept(["script.py"]) == 0
 
 
 def asked(**commands: str) -> dict[str, list[str]]:

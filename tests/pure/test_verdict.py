@@ -33,6 +33,14 @@ def test_a_host_that_loses_several_ranks_is_named_once(tmp_path: Path) -> None:
     assert said(path) == (True, ["n3"], None)
 
 
+def test_a_drain_is_told(tmp_path: Path) -> None:
+    path = str(tmp_path / "verdict")
+    assert not read(path).draining
+    Verdict(path).draining()
+    assert read(path).draining
+    assert said(path) == (True, [], None)
+
+
 def test_the_first_end_counts(tmp_path: Path) -> None:
     """A guardian that sees rank 0 hang in MPI_Finalize does not take back what the script ended with."""
     path = str(tmp_path / "verdict")
