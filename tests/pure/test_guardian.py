@@ -181,6 +181,19 @@ def test_a_rank_that_does_not_end_after_its_word_is_ended(
     assert heard == ["cmd=abort exitcode=5\n"], "MPI_Finalize hangs, and the job's result is known"
 
 
+@pytest.mark.parametrize(("rank", "said"), [(0, "abort exitcode=5"), (1, "finalize")])
+def test_a_rank_that_is_killed_in_mpi_finalize_is_spoken_for(
+    launch: Callable[..., Launched], rank: int, said: str
+) -> None:
+    def act(own: Guardian) -> None:
+        own.tell("started")
+        own.tell("finalized 5")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert launch(rank, act).code() == 5
+    assert heard == [f"cmd={said}\n"]
+
+
 def test_rank_0_inside_one_mpi_call_for_too_long_is_ended(
     launch: Callable[..., Launched], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
