@@ -26,6 +26,7 @@ _EPILOG = """\
 commands:
   run SCRIPT ...   the same as SCRIPT ...; for a script that is called like a command
   batch FILE       run each line of a file as a shell command; batch --help says more
+  stage ARCHIVE DIRECTORY      unpack a software environment on every node, reading it once; stage --help says more
   doctor           look at this MPI, its launcher and its ranks, and say what is wrong with them
   drain RUNDIR     have a running job start nothing more, end what runs and leave with code 85
   stop RUNDIR      end a running job now; what is in its journal is kept

@@ -42,6 +42,8 @@ HELP_AFTER = 0.001
 REST_AFTER = 0.050
 #: Seconds between two looks at what else there may be, while it rests.
 LOOK_IN_EVERY = 1.0
+#: Seconds that a superstep under way may take to end when all is to end. It may wait for a lock of the script's.
+CLOSE_WITHIN = 5.0
 #: Callbacks that wait inside one another, at most.
 DEEPEST = 10
 #: The interpreter's switch interval while the helper thread drives, in seconds.
@@ -382,9 +384,12 @@ class Driver:
         self._closed = True
         self._wake.set()
         if self._helper is not None and self._helper is not threading.current_thread():
-            self._helper.join(timeout=5)
-        with self._lock:
-            return  # whoever was in the midst of a superstep has ended it
+            self._helper.join(CLOSE_WITHIN)
+        if self._lock.acquire(timeout=CLOSE_WITHIN):  # whoever was in the midst of a superstep has ended it
+            self._lock.release()
+        else:
+            words = f"a superstep has not ended within {CLOSE_WITHIN:g} s; the end does without it"
+            print(f"mpiflow: {words}", file=sys.stderr, flush=True)
 
 
 _helping = 0  # helper threads that drive at this moment, of all kernels

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mpiflow.data.files import File
 from mpiflow.data.futures import DataFuture
 from mpiflow.errors import JoinError
+from mpiflow.kernel import interrupts
 from mpiflow.kernel.futures import AppFuture
 from mpiflow.kernel.task import States
 
@@ -90,7 +91,13 @@ class TaskLog:
 
     def _say(self, words: str, *values: object, **fields: object) -> None:
         named = {f"mpiflow.{name}": value for name, value in fields.items()}
-        logger.info(words, *values, extra={**self._fields, **named})
+        # A handler of the log has a lock, which an interrupt must not leave taken: others write there too.
+        holding = interrupts.hold()
+        try:
+            logger.info(words, *values, extra={**self._fields, **named})
+        finally:
+            if holding:
+                interrupts.release()
 
 
 def _described(future: Future[Any], task: Task) -> str:

@@ -695,7 +695,7 @@ class RunnerPool:
                 if runner.pid and not self._rank_watched:  # 0 is this process's own group
                     os.killpg(runner.pid, signal.SIGKILL)
             self._bury(runner, Ended(runner.pid, signal.SIGKILL, 0.0, 0))
-        self._zygote = exec_zygote()
+        self._zygote = exec_zygote(in_rank=self._rank_watched > 0)
         self._zygote_stopped = 0.0
         self._watch.add(self._zygote.fd)
         if self._rank_watched:

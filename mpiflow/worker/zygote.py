@@ -154,13 +154,23 @@ def fork_zygote() -> Zygote:
     return Zygote(ours, pid)
 
 
-def exec_zygote() -> Zygote:
-    """Start a zygote from a process that may have threads or MPI already: a fresh interpreter."""
+def exec_zygote(in_rank: bool = False) -> Zygote:
+    """Start a zygote from a process that may have threads or MPI already: a fresh interpreter.
+
+    Parameters
+    ----------
+    in_rank : bool
+        Whether this process is a worker rank, with no Python threads beside this one. Then a zygote that is stopped
+        as it starts, before it can say so itself, goes on as well when its rank dies.
+    """
     import subprocess
+    from functools import partial
+
+    wakes = partial(linux.die_with_parent, signal.SIGCONT, os.getpid()) if in_rank else None
 
     ours, theirs = packet_pair()
     command = [sys.executable, "-m", "mpiflow.worker.zygote", str(theirs.fileno())]
-    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True, preexec_fn=wakes)
     theirs.close()
     process.returncode = 0  # waited for by `Zygote.close`, so that subprocess need not
     return Zygote(ours, process.pid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import random
 import signal
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 from fakes import LONG, eventually, in_thread
@@ -17,6 +19,7 @@ from fakes import LONG, eventually, in_thread
 from mpiflow.kernel import driver as module
 from mpiflow.kernel import interrupts
 from mpiflow.kernel.driver import Driver
+from mpiflow.kernel.task_log import TaskLog
 
 
 class Job:
@@ -456,3 +459,51 @@ def test_an_interrupt_at_any_moment_leaves_the_lock_free() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert caught > 100
+
+
+class Interrupted(logging.Handler):
+    """A handler of the log during which Ctrl-C comes, in the worst moment: its lock is taken, and nobody knows yet."""
+
+    def acquire(self) -> None:
+        super().acquire()
+        interrupts.on_interrupt(signal.SIGINT, None)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write nothing."""
+
+
+def test_an_interrupt_in_the_log_of_a_call_leaves_the_log_to_others() -> None:
+    """The helper thread writes there too, and would wait for ever."""
+    handler = Interrupted(logging.INFO)
+    logger = logging.getLogger("mpiflow.kernel")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    task = SimpleNamespace(id=1, kwargs={}, tries=1)
+    assert handler.lock is not None
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            TaskLog("run", "/tmp", everything=True).launched(task, "here", True)  # type: ignore[arg-type]
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+    with concurrent.futures.ThreadPoolExecutor() as other:
+        assert other.submit(handler.lock.acquire, timeout=LONG).result(LONG)
+
+
+def test_closing_does_not_wait_for_ever_for_a_superstep_that_does_not_end(
+    helped: Kernel, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "CLOSE_WITHIN", 0.2)
+    inside, ends = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        inside.set()
+        ends.wait(LONG)
+
+    helped.on_sleep = hang
+    helped.called()
+    assert inside.wait(LONG)
+    helped.driver.close()
+    assert "a superstep has not ended within 0.2 s" in capfd.readouterr().err
+    ends.set()

@@ -1,0 +1,79 @@
+#!/bin/bash
+#$ -S /bin/bash
+#$ -N sweep
+#$ -o /lus/project/runinfo/jobs/sweep.log
+#$ -j y
+#$ -r y
+#$ -V
+#$ -pe mpi 8
+
+# sweep.py as one farm: 8 ranks on 2 nodes, under Grid Engine.
+# Written by `mpiflow submit`. `mpiflow status` says how it stands, `mpiflow logs -f` shows what it prints.
+
+job=$JOB_ID index=''
+output=/lus/project/runinfo/jobs  # there all of this job is kept
+cd -- /lus/project || exit
+mkdir -p -- "$output" || exit
+
+# How often it has been started. A job that goes on after its time was over counts on.
+attempt=1
+count=$output/attempts${index:+.$index}
+[ ! -s "$count" ] || attempt=$(($(<"$count") + 1))
+echo "$attempt" >"$count" || exit
+trap 'echo "$job $attempt $?" >>"$output/ended"' EXIT
+exec >"$output/sweep.$job.$attempt.out" 2>"$output/sweep.$job.$attempt.err" || exit
+
+# --- the environment
+if [ -x /lus/env/bin/mpiexec ]; then  # an MPI that was installed beside the interpreter
+    PATH=/lus/env/bin:$PATH
+fi
+
+# --- what runs on every rank, and what starts the ranks
+python=/lus/env/bin/python
+interpreter=("$python")
+launch=(mpiexec -n 8)
+if ! command -v "${launch[0]}" >/dev/null; then
+    echo "mpiflow: ${launch[0]} is not there on $(hostname): PATH is $PATH" >&2
+    exit 127
+fi
+
+# --- the run. What the batch system has to say is passed on to the farm, once there is one.
+farm='' told='' heard=''
+tell() {
+    told=$1 heard=$1
+    [ -z "$farm" ] || kill -s "$1" "$farm"
+}
+trap 'tell USR1' USR1  # the time is nearly over
+trap 'tell TERM' TERM
+
+# A few seconds that save hours: do all ranks see the directories, and are they one world?
+check() {
+    "${launch[@]}" sh -c 'for place do
+        [ -d "$place" ] || { echo "mpiflow: the directory $place is not there on $(hostname)" >&2; exit 1; }
+    done' sh "$PWD" "$output" </dev/null || return 73
+    "${launch[@]}" "${interpreter[@]}" -m mpiflow doctor --quick </dev/null
+}
+check
+code=$?
+if [ "$told" = USR1 ]; then
+    code=85
+elif [ "$told" = TERM ]; then
+    code=143
+elif [ "$code" -le 1 ]; then  # 1: not as it should be, and no reason not to run
+    "$python" -m mpiflow supervise --relaunches 3 -- \
+        "${launch[@]}" "${interpreter[@]}" -m mpiflow \
+        sweep.py &
+    farm=$!
+    [ -z "$told" ] || tell "$told"
+    while heard=''; wait "$farm"; code=$?; [ -n "$heard" ]; do :; done  # a signal ends the wait, not the farm
+    [ "$told" != USR1 ] || [ "$code" -ne 138 ] || code=85  # it was told before it could listen
+else
+    echo "mpiflow: the check before the run failed with code $code, so there is no run; see above" >&2
+fi
+
+# --- the end: 85 says that there is more to do
+if [ "$code" -eq 85 ] && [ "$attempt" -le 10 ]; then
+    exit 99  # Grid Engine then runs the same job again: the journal has what is done
+fi
+rm -f -- "$count"
+exit "$code"

@@ -1,0 +1,110 @@
+#!/bin/bash
+#SBATCH --job-name=sweep-42
+#SBATCH --output=/lus/project/runinfo/jobs/sweep-42.%j.log
+#SBATCH --open-mode=append
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=8
+#SBATCH --cpus-per-task=4
+#SBATCH --time=2:00:00
+#SBATCH --signal=B:USR1@300
+#SBATCH --requeue
+#SBATCH --account=m1234
+#SBATCH --partition=regular
+#SBATCH --qos=debug
+#SBATCH --reservation=maintenance
+#SBATCH --constraint=gpu&hbm80g
+#SBATCH --licenses=cfs,scratch
+#SBATCH --distribution=block:cyclic
+#SBATCH --mail-user=somebody@example.org
+#SBATCH --mail-type=BEGIN,END,FAIL
+#SBATCH --gpus-per-node=8
+#SBATCH --mem=65536M
+#SBATCH --exclusive
+#SBATCH --comment="two words"
+#SBATCH --gpu-bind=none
+
+# my sweep.py as one farm: 32 ranks on 4 nodes, under Slurm.
+# Written by `mpiflow submit`. `mpiflow status` says how it stands, `mpiflow logs -f` shows what it prints.
+
+job=$SLURM_JOB_ID index=''
+output=/lus/project/runinfo/jobs  # there all of this job is kept
+cd -- /lus/project || exit
+mkdir -p -- "$output" || exit
+
+# How often it has been started. A job that goes on after its time was over counts on.
+attempt=1
+count=$output/attempts${index:+.$index}
+[ ! -s "$count" ] || attempt=$(($(<"$count") + 1))
+echo "$attempt" >"$count" || exit
+trap 'echo "$job $attempt $?" >>"$output/ended"' EXIT
+exec >"$output/sweep-42.$job.$attempt.out" 2>"$output/sweep-42.$job.$attempt.err" || exit
+
+# --- the environment
+source '/lus/set up.sh' || exit
+type module >/dev/null 2>&1 || source /etc/profile
+module load cray-mpich/8.1 craype || exit
+source /lus/env/bin/activate || exit
+if [ -x /lus/env/bin/mpiexec ]; then  # an MPI that was installed beside the interpreter
+    PATH=/lus/env/bin:$PATH
+fi
+
+# --- what runs on every rank, and what starts the ranks
+python=/lus/env/bin/python
+interpreter=("$python")
+launch=(mpiexec -n 32 --bind-to none)
+case $(mpiexec --version 2>&1) in
+    *' '[1-4].*) ;;
+    *) launch+=(--with-ft ulfm) ;;
+esac
+[ "$(id -u)" -ne 0 ] || launch+=(--allow-run-as-root)
+for variable in PATH LD_LIBRARY_PATH PYTHONPATH VIRTUAL_ENV CONDA_PREFIX; do
+    [ -z "${!variable-}" ] || launch+=(-x "$variable")
+done
+launch+=(--map-by ppr:8:node)
+launch+=(--verbose)
+if ! command -v "${launch[0]}" >/dev/null; then
+    echo "mpiflow: ${launch[0]} is not there on $(hostname): PATH is $PATH" >&2
+    exit 127
+fi
+
+# --- the run. What the batch system has to say is passed on to the farm, once there is one.
+farm='' told='' heard=''
+tell() {
+    told=$1 heard=$1
+    [ -z "$farm" ] || kill -s "$1" "$farm"
+}
+trap 'tell USR1' USR1  # the time is nearly over
+trap 'tell TERM' TERM
+
+# A few seconds that save hours: do all ranks see the directories, and are they one world?
+check() {
+    "${launch[@]}" sh -c 'for place do
+        [ -d "$place" ] || { echo "mpiflow: the directory $place is not there on $(hostname)" >&2; exit 1; }
+    done' sh "$PWD" "$output" </dev/null || return 73
+    "${launch[@]}" "${interpreter[@]}" -m mpiflow doctor --quick </dev/null
+}
+check
+code=$?
+if [ "$told" = USR1 ]; then
+    code=85
+elif [ "$told" = TERM ]; then
+    code=143
+elif [ "$code" -le 1 ]; then  # 1: not as it should be, and no reason not to run
+    "$python" -m mpiflow supervise --relaunches 5 -- \
+        "${launch[@]}" "${interpreter[@]}" -m mpiflow --runners-per-rank 2 --checkpoint-all \
+        'my sweep.py' --steps 10 'two words' '$(no command)' 'it'"'"'s "quoted"' &
+    farm=$!
+    [ -z "$told" ] || tell "$told"
+    while heard=''; wait "$farm"; code=$?; [ -n "$heard" ]; do :; done  # a signal ends the wait, not the farm
+    [ "$told" != USR1 ] || [ "$code" -ne 138 ] || code=85  # it was told before it could listen
+else
+    echo "mpiflow: the check before the run failed with code $code, so there is no run; see above" >&2
+fi
+
+# --- the end: 85 says that there is more to do
+if [ "$code" -eq 85 ] && [ "$attempt" -le 20 ]; then
+    # The same job waits in the queue again, and begins where this one ends: the journal has what is done.
+    scontrol requeue "$SLURM_JOB_ID" && exit 85
+fi
+rm -f -- "$count"
+exit "$code"
