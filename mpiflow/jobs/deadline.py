@@ -146,7 +146,7 @@ def _squeue(answer: str, environ: Mapping[str, str], now: float) -> float | None
 
 def _pbs(answer: str, environ: Mapping[str, str], now: float) -> float | None:
     limit = re.search(r"^\s*Resource_List\.walltime = ([\d:]+)\s*$", answer, re.MULTILINE)
-    began = re.search(r"^\s*stime = (\w+ +\w+ +\d+ +[\d:]+ \d+)\s*$", answer, re.MULTILINE)
+    began = re.search(r"^\s*s(?:tart_)?time = (\w+ +\w+ +\d+ +[\d:]+ \d+)\s*$", answer, re.MULTILINE)
     if limit is None or began is None:
         return None
     return time.mktime(time.strptime(began[1], "%a %b %d %H:%M:%S %Y")) + _seconds(limit[1])
