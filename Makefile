@@ -17,7 +17,7 @@ lint_installed := $(venv)/.lint-installed
 # Open MPI refuses root, and more ranks than cores, unless told; with ULFM it says nothing of its own at the end.
 mpiexec_openmpi = --with-ft ulfm --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-root)
 in_mpi := $(wildcard tests/mpi/test_*.py)
-limited := timeout -k 10 1500
+limited := timeout -k 10 2700
 
 .PHONY: demo test chaos bench lint clean
 .DELETE_ON_ERROR:
