@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import re
 import signal
@@ -109,6 +110,7 @@ def test_a_worker_that_dies_leaves_a_note_and_the_job_lives_on(
     def act(own: Guardian) -> None:
         own.tell("started")
         own.tell(f"report {tmp_path}/requests")
+        faulthandler.disable()  # that of the tests would show a stack
         os.kill(os.getpid(), number)
 
     assert launch(7, act).code() == 0
