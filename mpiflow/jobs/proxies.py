@@ -141,17 +141,29 @@ def _follow(hydra: subprocess.Popen[bytes], proxies: subprocess.Popen[bytes]) ->
     printing.start()
     failed_at: float | None = None
     while hydra.poll() is None:
-        if failed_at is None and proxies.poll() not in (None, 0):
+        if failed_at is None and _failed(proxies):
             failed_at = time.monotonic()
         if failed_at is not None and time.monotonic() - failed_at > GRACE:
-            print(f"mpiflow: parallel ended with code {proxies.returncode}: a proxy has not started", file=sys.stderr)
             hydra.kill()
             hydra.wait()
-            return NOT_STARTED
+            break
         time.sleep(0.05)
     printing.join(GRACE)
     sys.stdout.buffer.flush()
-    return hydra.returncode if hydra.returncode >= 0 else 128 - hydra.returncode
+    if hydra.returncode not in (-signal.SIGKILL, NOT_STARTED):
+        return hydra.returncode if hydra.returncode >= 0 else 128 - hydra.returncode
+    # hydra, too, ends with 255 when it sees a proxy go, and parallel, which is ending the others, may be the later one
+    ended_by = time.monotonic() + GRACE
+    while proxies.poll() is None and time.monotonic() < ended_by:
+        time.sleep(0.05)
+    if _failed(proxies):
+        code = proxies.returncode
+        print(f"mpiflow: parallel ended with code {code}: a proxy has not started, or has died", file=sys.stderr)
+    return NOT_STARTED if failed_at is not None or hydra.returncode == NOT_STARTED else 128 + signal.SIGKILL
+
+
+def _failed(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() not in (None, 0)
 
 
 if __name__ == "__main__":
