@@ -34,7 +34,7 @@ LOST = -1
 LOOK_WITHIN = 1.0
 
 
-class Delivery(Attempt["Task"]):
+class Delivery(Attempt):
     """An attempt as it goes over the wire.
 
     Attributes
@@ -109,7 +109,7 @@ class Fleet:
         self._settings = settings
         self._variables = dict(os.environ)
         self._printed = printed
-        self._farm: Farm[Task] = Farm()
+        self._farm = Farm()
         #: Whether guardians leave notes of the deaths of their ranks.
         self.leaves_notes = False
         #: What becomes of workers that are lost; None where none can be.

@@ -69,7 +69,7 @@ class Losses:
 
     def __init__(
         self,
-        farm: Farm[Any],
+        farm: Farm,
         comm: Comm,
         limits: Limits,
         say: Callable[[str], None],

@@ -28,9 +28,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Sequence
-from typing import Generic, NamedTuple, TypeVar
-
-T = TypeVar("T")
+from typing import Any, NamedTuple
 
 #: Work a worker holds ahead, in seconds a slot.
 HORIZON = 0.010
@@ -48,7 +46,7 @@ UNACKNOWLEDGED = 2
 WEIGHT = 0.2
 
 
-class Attempt(Generic[T]):
+class Attempt:
     """One hand-out of a task.
 
     Attributes
@@ -69,7 +67,7 @@ class Attempt(Generic[T]):
 
     __slots__ = ("aid", "charge", "fid", "size", "task", "worker")
 
-    def __init__(self, aid: int, fid: int, size: int, task: T) -> None:
+    def __init__(self, aid: int, fid: int, size: int, task: Any) -> None:
         self.aid = aid
         self.fid = fid
         self.size = size
@@ -81,15 +79,15 @@ class Attempt(Generic[T]):
         return f"W({self.aid})" if self.worker < 0 else f"R({self.aid}, {self.worker})"
 
 
-class Bulk(NamedTuple, Generic[T]):
+class Bulk(NamedTuple):
     """What one worker is sent in one message: functions it has not seen, then attempts in order."""
 
     worker: int
     new_functions: list[int]
-    attempts: list[Attempt[T]]
+    attempts: list[Attempt]
 
 
-class _Worker(Generic[T]):
+class _Worker:
     """The farm's picture of one worker."""
 
     __slots__ = ("functions", "held", "load", "number", "pools", "slots", "unacknowledged")
@@ -97,14 +95,14 @@ class _Worker(Generic[T]):
     def __init__(self, number: int, slots: int) -> None:
         self.number = number
         self.slots = slots
-        self.held: dict[int, Attempt[T]] = {}
+        self.held: dict[int, Attempt] = {}
         self.load = 0.0
         self.unacknowledged = 0
         self.functions: set[int] = set()
-        self.pools: list[_Pool[T]] = []
+        self.pools: list[_Pool] = []
 
 
-class _Pool(Generic[T]):
+class _Pool:
     """What waits for the same workers, and those of them that a plan has to look at."""
 
     __slots__ = ("free", "members", "prefetch", "queues", "roomy")
@@ -115,14 +113,14 @@ class _Pool(Generic[T]):
         #: Attempts that a worker may hold beside those it runs; None to go by time alone.
         self.prefetch = prefetch
         #: By priority.
-        self.queues: dict[int, deque[Attempt[T]]] = {}
+        self.queues: dict[int, deque[Attempt]] = {}
         # Workers with a free slot, and those with credit but no free slot. Ordered: the one that has waited
         # longest comes first. Not plain dicts: finding the front of one takes a scan over all that was taken
         # from there before.
-        self.free: OrderedDict[int, _Worker[T]] = OrderedDict()
-        self.roomy: OrderedDict[int, _Worker[T]] = OrderedDict()
+        self.free: OrderedDict[int, _Worker] = OrderedDict()
+        self.roomy: OrderedDict[int, _Worker] = OrderedDict()
 
-    def queue(self, known: _Worker[T]) -> None:
+    def queue(self, known: _Worker) -> None:
         """Put a worker into the queue it belongs to now."""
         number = known.number
         receives = known.unacknowledged < UNACKNOWLEDGED
@@ -136,7 +134,7 @@ class _Pool(Generic[T]):
             self.free.pop(number, None)
             self.roomy.pop(number, None)
 
-    def has_credit(self, known: _Worker[T]) -> bool:
+    def has_credit(self, known: _Worker) -> bool:
         """Whether a worker with every slot taken may have more to wait beside what runs."""
         if self.prefetch is not None and len(known.held) >= known.slots + self.prefetch:
             return False
@@ -145,7 +143,7 @@ class _Pool(Generic[T]):
         return len(known.held) < 2 * known.slots and known.load <= PREFETCH_UP_TO * known.slots
 
 
-class Farm(Generic[T]):
+class Farm:
     """The scheduler's whole state.
 
     Examples
@@ -160,11 +158,11 @@ class Farm(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._workers: dict[int, _Worker[T]] = {}
+        self._workers: dict[int, _Worker] = {}
         self._seconds: dict[int, float] = {}
-        self._pools: list[_Pool[T]] = [_Pool(None, None)]
+        self._pools: list[_Pool] = [_Pool(None, None)]
         # Pools in which something waits, by number: a plan looks at no others.
-        self._stocked: dict[int, _Pool[T]] = {}
+        self._stocked: dict[int, _Pool] = {}
         # Attempts that wait but are no longer wanted; they are dropped when their turn comes, since taking
         # one out of the midst of a long queue costs as much as the queue is long.
         self._revoked: set[int] = set()
@@ -205,7 +203,7 @@ class Farm(Generic[T]):
         known.slots = slots
         self._queue(known)
 
-    def on_ready(self, attempts: Iterable[Attempt[T]], pool: int = 0, priority: int = 0) -> None:
+    def on_ready(self, attempts: Iterable[Attempt], pool: int = 0, priority: int = 0) -> None:
         """Attempts that may be given out, after those of their priority that wait already."""
         chosen = self._pools[pool]
         queue = chosen.queues.get(priority)
@@ -217,7 +215,7 @@ class Farm(Generic[T]):
 
     def on_results(
         self, worker: int, results: Sequence[tuple[int, float]], acknowledged: int = 0
-    ) -> list[Attempt[T] | None]:
+    ) -> list[Attempt | None]:
         """Take what a worker has said: results, each (attempt number, seconds), and how many messages it has had.
 
         Returns
@@ -231,7 +229,7 @@ class Farm(Generic[T]):
         # One that was silent, and came back, acknowledges what it was sent before.
         known.unacknowledged = max(0, known.unacknowledged - acknowledged)
         held, seconds_of = known.held, self._seconds
-        taken: list[Attempt[T] | None] = []
+        taken: list[Attempt | None] = []
         for aid, seconds in results:
             attempt = held.pop(aid, None)
             taken.append(attempt)
@@ -244,7 +242,7 @@ class Farm(Generic[T]):
         self._queue(known)
         return taken
 
-    def on_lost(self, worker: int) -> list[Attempt[T]]:
+    def on_lost(self, worker: int) -> list[Attempt]:
         """Strike a worker off; what it held is to be given out again under new numbers."""
         known = self._workers.pop(worker, None)
         if known is None:
@@ -262,7 +260,7 @@ class Farm(Generic[T]):
         """Whether some pool would have no worker without these."""
         return any(serving <= set(workers) for pool in self._pools if (serving := self._serving(pool)))
 
-    def _serving(self, pool: _Pool[T]) -> set[int]:
+    def _serving(self, pool: _Pool) -> set[int]:
         return set(self._workers) if pool.members is None else self._workers.keys() & pool.members
 
     def on_forgotten(self, fid: int) -> list[int]:
@@ -288,7 +286,7 @@ class Farm(Generic[T]):
             self._queue(known)
         return sent
 
-    def revoke(self, attempt: Attempt[T]) -> bool:
+    def revoke(self, attempt: Attempt) -> bool:
         """Forget an attempt that no worker has; whether that was so."""
         if attempt.worker >= 0:
             return False
@@ -297,7 +295,7 @@ class Farm(Generic[T]):
 
     # --- the plan -----------------------------------------------------------------------------------------
 
-    def plan(self) -> list[Bulk[T]]:
+    def plan(self) -> list[Bulk]:
         """Give out what is ready to whoever has room, at most one bulk a worker."""
         stocked = self._stocked
         if not stocked:
@@ -308,7 +306,7 @@ class Farm(Generic[T]):
                 ((priority, queue),) = pool.queues.items()
                 if len(queue) == 1:
                     return [self._give_lone(number, pool, priority, queue)]
-        bulks: dict[int, Bulk[T]] = {}
+        bulks: dict[int, Bulk] = {}
         for number, pool in list(self._stocked.items()):
             for priority, queue in list(pool.queues.items()):
                 self._fill(pool, queue, pool.free, bulks, slots_only=True)
@@ -324,7 +322,7 @@ class Farm(Generic[T]):
             self._queue(known)
         return planned
 
-    def _set_queue(self, number: int, priority: int, queue: deque[Attempt[T]]) -> None:
+    def _set_queue(self, number: int, priority: int, queue: deque[Attempt]) -> None:
         """Put a queue into the place of one; an empty one is kept for priority 0 only, which comes again."""
         pool = self._pools[number]
         if queue or priority == 0:
@@ -334,10 +332,10 @@ class Farm(Generic[T]):
         if not any(pool.queues.values()):
             self._stocked.pop(number, None)
 
-    def _give_lone(self, number: int, pool: _Pool[T], priority: int, queue: deque[Attempt[T]]) -> Bulk[T]:
+    def _give_lone(self, number: int, pool: _Pool, priority: int, queue: deque[Attempt]) -> Bulk:
         """The plan for a single attempt and a free slot: what a script does that calls and waits, by turns."""
         worker, known = pool.free.popitem(last=False)
-        bulk: Bulk[T] = Bulk(worker, [], [])
+        bulk: Bulk = Bulk(worker, [], [])
         self._give(pool, queue, known, bulk, 1, slots_only=True)
         self._set_queue(number, priority, queue)
         known.unacknowledged += 1
@@ -346,15 +344,15 @@ class Farm(Generic[T]):
 
     def _fill(
         self,
-        pool: _Pool[T],
-        ready: deque[Attempt[T]],
-        queue: OrderedDict[int, _Worker[T]],
-        bulks: dict[int, Bulk[T]],
+        pool: _Pool,
+        ready: deque[Attempt],
+        queue: OrderedDict[int, _Worker],
+        bulks: dict[int, Bulk],
         slots_only: bool,
     ) -> None:
         """Rounds over the workers of a queue, each taking its share, until nothing is ready or nobody has room."""
         while ready and queue:
-            again: dict[int, _Worker[T]] = {}
+            again: dict[int, _Worker] = {}
             waiting = len(queue)
             while ready and queue:
                 if not slots_only and self._seconds.get(ready[0].fid, UNKNOWN) > PREFETCH_UP_TO:
@@ -379,10 +377,10 @@ class Farm(Generic[T]):
 
     def _give(
         self,
-        pool: _Pool[T],
-        ready: deque[Attempt[T]],
-        known: _Worker[T],
-        bulk: Bulk[T],
+        pool: _Pool,
+        ready: deque[Attempt],
+        known: _Worker,
+        bulk: Bulk,
         share: int,
         slots_only: bool,
     ) -> None:
@@ -414,7 +412,7 @@ class Farm(Generic[T]):
                 bulk.new_functions.append(attempt.fid)
             bulk.attempts.append(attempt)
 
-    def _queue(self, known: _Worker[T]) -> None:
+    def _queue(self, known: _Worker) -> None:
         """Put a worker into the queues it belongs to now."""
         for pool in known.pools:
             pool.queue(known)
@@ -449,7 +447,7 @@ class Farm(Generic[T]):
         return sum(bool(known.held) for known in self._workers.values())
 
     @property
-    def held(self) -> dict[int, list[Attempt[T]]]:
+    def held(self) -> dict[int, list[Attempt]]:
         """What each worker that has something holds, in the order in which it was given it."""
         return {number: list(known.held.values()) for number, known in self._workers.items() if known.held}
 
@@ -478,7 +476,7 @@ class Farm(Generic[T]):
                     seen.add(attempt.aid)
         assert self._revoked <= seen
 
-    def _check_pool(self, pool: _Pool[T]) -> None:
+    def _check_pool(self, pool: _Pool) -> None:
         for number, known in self._workers.items():
             member = pool.members is None or number in pool.members
             assert member == (pool in known.pools)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -43,7 +42,7 @@ class Play:
     """A farm that is played events from a table; numbers attempts from 0 in the order of their coming."""
 
     def __init__(self) -> None:
-        self.farm: Farm[str] = Farm()
+        self.farm: Farm = Farm()
         self.next = 0
 
     def check(self) -> None:
@@ -119,11 +118,11 @@ def counts(waiting: int, outstanding: int, busy: int) -> Step:
     return step
 
 
-def given(bulks: list[Bulk[Any]]) -> Plan:
+def given(bulks: list[Bulk]) -> Plan:
     return [(bulk.worker, [attempt.aid for attempt in bulk.attempts]) for bulk in bulks]
 
 
-def teach(farm: Farm[Any], fid: int, seconds: float) -> None:
+def teach(farm: Farm, fid: int, seconds: float) -> None:
     """Have the farm learn how long a function takes, from a worker that comes for this and goes again."""
     farm.on_joined(TEACHER, 1)
     farm.on_ready([Attempt(10**9 + fid, fid, 1, None)])
@@ -303,14 +302,14 @@ def test_events_in_plan_out(steps: list[Step]) -> None:
 
 
 def test_an_acknowledgement_of_a_stranger_is_nothing() -> None:
-    farm: Farm[None] = Farm()
+    farm: Farm = Farm()
     assert farm.on_results(5, [], 3) == []
     farm.on_joined(5, 1)
     farm.sanity_check()
 
 
 def test_a_bulk_names_the_functions_its_worker_has_not_seen_in_order_and_once() -> None:
-    farm: Farm[None] = Farm()
+    farm: Farm = Farm()
     farm.on_joined(1, 8)
     farm.on_joined(2, 8)
     farm.on_ready([Attempt(aid, fid, 1, None) for aid, fid in enumerate([5, 3, 5, 4])])
@@ -321,7 +320,7 @@ def test_a_bulk_names_the_functions_its_worker_has_not_seen_in_order_and_once() 
 
 
 def test_a_bulk_holds_at_most_so_many_tasks() -> None:
-    farm: Farm[None] = Farm()
+    farm: Farm = Farm()
     teach(farm, TINY, 1e-9)
     farm.on_joined(1, 1)
     farm.on_ready([Attempt(aid, TINY, 1, None) for aid in range(MOST_TASKS + 5)])
@@ -332,7 +331,7 @@ def test_a_bulk_holds_at_most_so_many_tasks() -> None:
 
 
 def test_a_function_without_a_result_counts_as_long() -> None:
-    farm: Farm[None] = Farm()
+    farm: Farm = Farm()
     farm.on_joined(1, 1)
     farm.on_ready([Attempt(aid, TINY, 1, None) for aid in range(50)])
     assert given(farm.plan()) == [(1, [0])]
@@ -343,7 +342,7 @@ def test_a_function_without_a_result_counts_as_long() -> None:
 
 
 def test_durations_are_learnt_as_a_running_mean_and_old_charges_stay() -> None:
-    farm: Farm[None] = Farm()
+    farm: Farm = Farm()
     farm.on_joined(1, 1)
     for aid, seconds in enumerate([0.030, 0.020, 0.045]):
         farm.on_ready([Attempt(aid, TINY, 1, None)])
@@ -357,7 +356,7 @@ def test_durations_are_learnt_as_a_running_mean_and_old_charges_stay() -> None:
 
 def test_an_attempt_shows_who_has_it() -> None:
     attempt = Attempt(3, 1, 1, None)
-    farm: Farm[None] = Farm()
+    farm: Farm = Farm()
     farm.on_ready([attempt])
     assert repr(attempt) == "W(3)"
     farm.on_joined(7, 1)
@@ -377,12 +376,12 @@ class AnyHistory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.farm: Farm[int] = Farm()
+        self.farm: Farm = Farm()
         self.next_aid = 0
         self.next_task = 0
-        self.waiting: list[Attempt[int]] = []
+        self.waiting: list[Attempt] = []
         self.slots: dict[int, int] = {}
-        self.held: dict[int, list[Attempt[int]]] = {}
+        self.held: dict[int, list[Attempt]] = {}
         self.unacknowledged: Counter[int] = Counter()
         self.told: dict[int, set[int]] = {}
         self.estimates: dict[int, float] = {}
@@ -444,7 +443,7 @@ class AnyHistory(RuleBasedStateMachine):
                 self.note_result(attempt, seconds)
             held.clear()
 
-    def note_result(self, attempt: Attempt[int], seconds: float) -> None:
+    def note_result(self, attempt: Attempt, seconds: float) -> None:
         self.gone.add(attempt.aid)
         self.unfinished.remove(attempt.task)
         mean = self.estimates.get(attempt.fid)
@@ -486,7 +485,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.forget([attempt for attempt in self.waiting if attempt.aid in aids])
         self.waiting = [attempt for attempt in self.waiting if attempt.aid not in aids]
 
-    def forget(self, attempts: list[Attempt[int]]) -> None:
+    def forget(self, attempts: list[Attempt]) -> None:
         for attempt in attempts:
             self.gone.add(attempt.aid)
             self.unfinished.remove(attempt.task)
@@ -506,7 +505,7 @@ class AnyHistory(RuleBasedStateMachine):
         del self.waiting[: len(first)]
         self.check_spreading(bulks, receiving, before)
 
-    def take(self, bulk: Bulk[int]) -> None:
+    def take(self, bulk: Bulk) -> None:
         """A bulk has arrived: it keeps to all limits."""
         worker, attempts = bulk.worker, bulk.attempts
         assert attempts
@@ -532,7 +531,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.unacknowledged[worker] += 1
         assert self.unacknowledged[worker] <= UNACKNOWLEDGED
 
-    def check_spreading(self, bulks: list[Bulk[int]], receiving: set[int], before: dict[int, int]) -> None:
+    def check_spreading(self, bulks: list[Bulk], receiving: set[int], before: dict[int, int]) -> None:
         """Free slots are filled over all workers before any holds work ahead."""
         sizes = [a.size for a in self.waiting] + [a.size for bulk in bulks for a in bulk.attempts]
         full = {  # the next one may have been too large for the message, and another worker has it now
@@ -583,14 +582,14 @@ class Fleet:
     """Pretended workers in virtual time: messages take `latency` each way, runners take tasks in order."""
 
     def __init__(self, workers: int, slots: int, latency: float, seconds: Callable[[int], float]) -> None:
-        self.farm: Farm[int] = Farm()
+        self.farm: Farm = Farm()
         self.slots = slots
         self.latency = latency
         self.seconds = seconds  # of a task, by its number
         self.now = 0.0
         self.finished: list[int] = []
         self.started: dict[int, float] = {}
-        self.queues: dict[int, list[Attempt[int]]] = {w: [] for w in range(1, workers + 1)}
+        self.queues: dict[int, list[Attempt]] = {w: [] for w in range(1, workers + 1)}
         self.running: dict[int, int] = dict.fromkeys(self.queues, 0)
         self.busy_until = 0.0
         self._events: list[tuple[float, int, Callable[[], object]]] = []
@@ -608,7 +607,7 @@ class Fleet:
         if self._count % 64 == 0:
             self.farm.sanity_check()
 
-    def arrive(self, bulk: Bulk[int]) -> None:
+    def arrive(self, bulk: Bulk) -> None:
         self.queues[bulk.worker] += bulk.attempts
         self.at(self.now + self.latency, partial(self.farm.on_results, bulk.worker, [], 1))
         self.start(bulk.worker)
@@ -622,13 +621,13 @@ class Fleet:
             seconds = self.seconds(attempt.task)
             self.at(self.now + seconds, partial(self.finish, worker, attempt, seconds))
 
-    def finish(self, worker: int, attempt: Attempt[int], seconds: float) -> None:
+    def finish(self, worker: int, attempt: Attempt, seconds: float) -> None:
         self.running[worker] -= 1
         self.busy_until = self.now
         self.start(worker)
         self.at(self.now + self.latency, partial(self.report, worker, attempt, seconds))
 
-    def report(self, worker: int, attempt: Attempt[int], seconds: float) -> None:
+    def report(self, worker: int, attempt: Attempt, seconds: float) -> None:
         (taken,) = self.farm.on_results(worker, [(attempt.aid, seconds)])
         assert taken is attempt
         self.finished.append(attempt.task)
@@ -719,8 +718,8 @@ def lines_run(work: Callable[[], None]) -> int:
     return count
 
 
-def crowd(workers: int) -> Farm[int]:
-    farm: Farm[int] = Farm()
+def crowd(workers: int) -> Farm:
+    farm: Farm = Farm()
     teach(farm, TINY, 0.001)
     teach(farm, LONG, 10.0)
     for worker in range(1, workers + 1):
@@ -730,14 +729,14 @@ def crowd(workers: int) -> Farm[int]:
     return farm
 
 
-def one_at_a_time(farm: Farm[int], tasks: int, fid: int) -> None:
+def one_at_a_time(farm: Farm, tasks: int, fid: int) -> None:
     for aid in range(tasks):
         farm.on_ready([Attempt(aid, fid, 100, aid)])
         (bulk,) = farm.plan()
         farm.on_results(bulk.worker, [(aid, 0.001)], 1)
 
 
-def all_at_once(farm: Farm[int], tasks: int, fid: int) -> None:
+def all_at_once(farm: Farm, tasks: int, fid: int) -> None:
     farm.on_ready([Attempt(aid, fid, 100, aid) for aid in range(tasks)])
     while bulks := farm.plan():
         for bulk in bulks:
@@ -747,7 +746,7 @@ def all_at_once(farm: Farm[int], tasks: int, fid: int) -> None:
 @pytest.mark.parametrize("fid", [TINY, LONG])
 @pytest.mark.parametrize("work", [one_at_a_time, all_at_once])
 def test_a_task_costs_no_more_among_4096_workers_than_among_16(
-    work: Callable[[Farm[int], int, int], None], fid: int
+    work: Callable[[Farm, int, int], None], fid: int
 ) -> None:
     few, many, tasks = crowd(16), crowd(4096), 960
 
@@ -780,17 +779,17 @@ def test_giving_out_to_all_workers_costs_no_more_for_each_when_there_are_many() 
 # --- pools and priorities -------------------------------------------------------------------------------------
 
 
-def numbers(bulks: list[Bulk[Any]]) -> dict[int, list[int]]:
+def numbers(bulks: list[Bulk]) -> dict[int, list[int]]:
     return dict(given(bulks))
 
 
-def attempts(*aids: int, fid: int = LONG) -> list[Attempt[Any]]:
+def attempts(*aids: int, fid: int = LONG) -> list[Attempt]:
     return [Attempt(aid, fid, 1, None) for aid in aids]
 
 
-def crew(*slots: int) -> Farm[Any]:
+def crew(*slots: int) -> Farm:
     """A farm of workers from 1 on with so many slots."""
-    farm: Farm[Any] = Farm()
+    farm: Farm = Farm()
     for worker, number in enumerate(slots, 1):
         farm.on_joined(worker, number)
     return farm
@@ -806,7 +805,7 @@ def test_nobody_outside_a_pool_gets_what_waits_in_it() -> None:
 
 
 def test_a_worker_that_comes_later_serves_the_pools_that_name_it() -> None:
-    farm: Farm[Any] = Farm()
+    farm: Farm = Farm()
     pool = farm.pool([5, 6])
     farm.on_ready(attempts(1, 2), pool)
     farm.on_joined(4, 8)
@@ -836,7 +835,7 @@ def test_a_worker_of_two_pools_has_its_slots_once() -> None:
 
 @pytest.mark.parametrize(("prefetch", "ahead"), [(0, 0), (1, 1), (3, 3), (None, 8)])
 def test_a_pool_holds_no_more_ahead_than_its_prefetch(prefetch: int | None, ahead: int) -> None:
-    farm: Farm[Any] = Farm()
+    farm: Farm = Farm()
     teach(farm, TINY, 1e-5)
     farm.on_joined(1, slots=2)
     pool = farm.pool([1], prefetch)
@@ -859,7 +858,7 @@ def test_lower_numbers_go_first_and_equal_ones_in_their_order() -> None:
 
 
 def test_a_long_task_that_waits_is_not_overtaken_by_a_tiny_one_of_less_priority() -> None:
-    farm: Farm[Any] = Farm()
+    farm: Farm = Farm()
     teach(farm, TINY, 1e-5)
     farm.on_joined(1, slots=1)
     farm.on_ready(attempts(1))
@@ -923,12 +922,12 @@ class AnyPools(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.farm: Farm[tuple[int, int]] = Farm()
+        self.farm: Farm = Farm()
         self.next = 0
         self.pools: dict[int, tuple[frozenset[int] | None, int | None]] = {0: (None, None)}
-        self.waiting: dict[tuple[int, int], list[Attempt[tuple[int, int]]]] = {}
+        self.waiting: dict[tuple[int, int], list[Attempt]] = {}
         self.slots: dict[int, int] = {}
-        self.held: dict[int, list[Attempt[tuple[int, int]]]] = {}
+        self.held: dict[int, list[Attempt]] = {}
         self.unacknowledged: Counter[int] = Counter()
         self.told: dict[int, set[int]] = {}
         self.never: set[int] = set()  # attempts that must not be given out (again)
@@ -1034,7 +1033,7 @@ class AnyPools(RuleBasedStateMachine):
         self.check_priorities(out)
         self.check_room(receiving)
 
-    def take(self, worker: int, attempt: Attempt[tuple[int, int]]) -> None:
+    def take(self, worker: int, attempt: Attempt) -> None:
         members, prefetch = self.pools[attempt.task[0]]
         assert members is None or worker in members, "given to a worker outside its pool"
         assert attempt.aid not in self.never
