@@ -76,7 +76,7 @@ class File:
 
 def _parts(url: str) -> tuple[str, str, str]:
     """Scheme, host and path. A plain path may hold what a URL may not: '#', '?', ';', '//['."""
-    if url.startswith("/"):
+    if not url[:1].isalpha():  # the scheme of a URL begins with a letter, which older Pythons do not look at
         return "file", "", url
     try:
         parts = urlparse(url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ def test_a_cancelled_task(task: Future[Any]) -> None:
 
 
 def test_waiting_has_an_end(task: Future[Any]) -> None:
-    with pytest.raises(TimeoutError):
+    with pytest.raises(FutureTimeoutError):
         DataFuture(task, File("a"), 1).result(0.01)
 
 

@@ -65,6 +65,15 @@ def restless() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+def turns(most: int) -> Iterator[int]:
+    """Try a race so often; less often on a loaded machine, where each switch of threads is slow."""
+    end = time.monotonic() + 5.0
+    for turn in range(most):
+        yield turn
+        if time.monotonic() > end:
+            return
+
+
 def test_it_is_a_future_of_the_standard_library() -> None:
     future = new_future()
     assert isinstance(future, Future)
@@ -157,12 +166,13 @@ def test_as_completed_yields_each_once_beside_futures_of_others() -> None:
             time.sleep(0.001)
             fulfil(future, 1) if isinstance(future, AppFuture) else future.set_result(1)
 
+    coming = as_completed([*futures, other], LONG)
+    assert next(coming) is futures[3], "the one that is there"
     thread = in_thread(end)
-    order = list(as_completed([*futures, other], LONG))
+    order = list(coming)
     thread.join()
-    assert order[0] is futures[3]
-    assert set(order) == {*futures, other}
-    assert len(order) == 6
+    assert set(order) == {*futures, other} - {futures[3]}
+    assert len(order) == 5
 
 
 def test_as_completed_gives_up_in_time() -> None:
@@ -241,7 +251,7 @@ def test_a_callback_calls_for_the_helper_thread() -> None:
 
 @pytest.mark.usefixtures("restless")
 def test_no_wait_misses_an_end_that_comes_in_the_same_moment() -> None:
-    for _ in range(300):
+    for _ in turns(300):
         future = new_future()
         start = threading.Barrier(3)
         seen: list[object] = []
@@ -260,7 +270,7 @@ def test_no_wait_misses_an_end_that_comes_in_the_same_moment() -> None:
 
 @pytest.mark.usefixtures("restless")
 def test_every_callback_runs_once_though_it_is_added_in_the_moment_of_the_end() -> None:
-    for turn in range(300):
+    for turn in turns(300):
         future = new_future()
         if turn % 2:
             assert future._condition is not None
