@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpiflow.kernel.memo_key import KnownFunction
 
 _numbers = count()
 
@@ -38,11 +41,13 @@ class App:
         Seconds that its tasks may take when the call does not say; 0 for no limit.
     memory : int
         Bytes of memory that its tasks may use when the call does not say; 0 for no limit.
+    known_function : KnownFunction or None
+        What the keys of its calls know of its function, once the memoizer has been asked about one.
     """
 
     __slots__ = (
-        "__weakref__", "cache", "executors", "func", "ignore_for_cache", "join", "kind", "memory", "name", "number",
-        "priority", "remote", "walltime",
+        "__weakref__", "cache", "executors", "func", "ignore_for_cache", "join", "kind", "known_function", "memory",
+        "name", "number", "priority", "remote", "walltime",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +76,7 @@ class App:
         self.walltime = walltime
         self.memory = memory
         self.number = next(_numbers)
+        self.known_function: KnownFunction | None = None
 
     def running(self, remote: Callable[..., Any]) -> App:
         """The same app with something else to call in the runner."""

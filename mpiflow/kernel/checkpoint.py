@@ -130,19 +130,23 @@ def read_checkpoint(path: str, trust: bool) -> Iterator[tuple[bytes, int]]:
             offset = end
 
 
-def read_result(path: str, offset: int, trust: bool) -> Any:
+def read_result(file: BinaryIO, offset: int) -> Any:
     """The result in a record.
+
+    Parameters
+    ----------
+    file : file
+        The ``tasks.pkl``, from `open_own`.
+    offset : int
+        The record's place.
 
     Raises
     ------
-    BadCheckpoint
-        The file is not to be read any more.
     Exception
         Whatever the result's own classes raise.
     """
-    with open_own(path, trust) as file:
-        file.seek(offset)
-        return pickle.load(file)["result"]
+    file.seek(offset)
+    return pickle.load(file)["result"]
 
 
 def _key_of(record: Any) -> bytes:

@@ -6,10 +6,11 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, BinaryIO
 
 from mpiflow.errors import BadCheckpoint
 from mpiflow.kernel import checkpoint, journal
+from mpiflow.kernel.ownership import open_own
 
 logger = logging.getLogger("mpiflow")
 
@@ -118,6 +119,9 @@ class EarlierResults:
         self._trust = trust
         self._files: list[str] = []
         self._places: dict[bytes, int] = {}
+        #: The file that was read last, and its number: what is asked for next is likely to be in it too.
+        self._open: BinaryIO | None = None
+        self._number_of_open = -1
         for directory in directories:
             for path in _files_in(os.path.abspath(directory)):
                 self._load(path, report)
@@ -163,14 +167,28 @@ class EarlierResults:
             What the result's own classes raise when it is unpickled.
         """
         place = self._places.pop(bytes.fromhex(key))
-        path = self._files[place >> _OFFSET_BITS]
+        file = self._file(place >> _OFFSET_BITS)
         offset = place & ((1 << _OFFSET_BITS) - 1)
-        if path.endswith(checkpoint.NAME):
-            return checkpoint.read_result(path, offset, self._trust), None
-        kept = journal.read_result(path, offset, self._trust)
+        if file.name.endswith(checkpoint.NAME):
+            return checkpoint.read_result(file, offset), None
+        kept = journal.read_result(file, offset)
         if isinstance(kept, bytes):
             return pickle.loads(kept), kept
         return journal.load_beside(kept, self._trust), kept
+
+    def close(self) -> None:
+        """Close the file that was read last."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _file(self, number: int) -> BinaryIO:
+        """A file by its number. One is open at a time: there may be thousands."""
+        if self._open is None or number != self._number_of_open:
+            self.close()
+            self._open = open_own(self._files[number], self._trust)
+            self._number_of_open = number
+        return self._open
 
 
 def _files_in(directory: str) -> list[str]:

@@ -12,7 +12,9 @@ Parsl's own keys (`parsl_key`, for ``BasicMemoizer(key="name")``) differ in the 
 lists, tuples and dictionaries, which Parsl does not tell apart: ``[2, 1]``, ``(2, 1)`` and ``{2: 1}`` are one argument.
 With them a checkpoint that Parsl wrote is found again.
 
-The cost is that of walking the arguments: a few microseconds, and for arrays one pass over their memory.
+The cost is that of walking the arguments: two or three microseconds for a few numbers and strings, and for arrays
+one pass over their memory. A `singledispatch` costs one for each value, so types that are registered themselves,
+and not by a base, are looked up past it (`_id`), and of those the plainest are pickled on the spot.
 """
 
 from __future__ import annotations
@@ -24,13 +26,18 @@ import os
 import pickle
 import stat
 import sys
-from functools import partial, singledispatch
+from functools import lru_cache, partial, singledispatch
 from pathlib import Path, PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from mpiflow.data.files import File
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from mpiflow.kernel.app import App
 
 #: Parsl's, on every Python it has been used with so far: a newer default must not change the keys.
 _PROTOCOL = 4
@@ -67,8 +74,77 @@ def code_key(task: dict[str, Any]) -> str:
     >>> len(code_key({"func": len, "args": ("abc",), "kwargs": {}, "ignore_for_cache": []}))
     32
     """
-    kind = task.get("app_type", "python")  # a function may be a bash_app here and a python_app there
-    return _key(task, tagged(kind, _known_function_key(task["func"])), id_for_memo)
+    return _key(task, _function_id(task.get("app_type", "python"), task["func"]), _id)
+
+
+class KnownFunction(NamedTuple):
+    """What the keys of an app's calls know of its function."""
+
+    id: bytes
+    #: The md5 of a call without keyword arguments, as far as it is the same for all arguments: a function may be
+    #: kilobytes, and need not be gone through with each call.
+    begun: hashlib._Hash
+
+
+def code_hash(app: App, args: tuple[Any, ...], kwargs: dict[str, Any], ignored: Collection[str]) -> hashlib._Hash:
+    """The hash of which `code_key` gives the digits, for a call that has no record.
+
+    Parameters
+    ----------
+    app : App
+        What is called.
+    args, kwargs
+        With which arguments.
+    ignored : collection of str
+        Keyword arguments that make no difference.
+
+    Raises
+    ------
+    KeyError, ValueError
+        As for `code_key`.
+
+    Examples
+    --------
+    >>> from mpiflow.kernel.app import App
+    >>> record = {"func": len, "args": ["abc"], "kwargs": {}, "ignore_for_cache": []}
+    >>> code_hash(App(len), ("abc",), {}, []).hexdigest() == code_key(record)
+    True
+    """
+    function = app.known_function
+    if function is None:
+        function = _known(app)
+    if kwargs or ignored or _registry[dict] is not _dict:  # it is registered anew
+        return _md5(_call(function.id, list(args), kwargs, ignored, _id, app.name))
+    call = function.begun.copy()
+    call.update(_id(list(args)))  # a list, as in a record: a tuple counts otherwise
+    return call
+
+
+def numbered(call: hashlib._Hash, occurrence: int) -> str:
+    """The key of the how-many-th call of its kind, from its hash, which is of no use any more."""
+    call.update(_occurrence(occurrence))
+    return call.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _occurrence(number: int) -> bytes:
+    return tagged("occurrence", number)
+
+
+def _known(app: App) -> KnownFunction:
+    function = _function_id(app.kind, app.func)
+    known = KnownFunction(function, _md5(_DICT + function))
+    if type(app.func) is FunctionType:  # another callable may change, and equal another then
+        app.known_function = known
+    return known
+
+
+def _md5(data: bytes) -> hashlib._Hash:
+    return hashlib.md5(data, usedforsecurity=False)
+
+
+def _function_id(kind: str, function: Any) -> bytes:
+    return tagged(kind, _known_function_key(function))  # it may be a bash_app here and a python_app there
 
 
 #: Keys of functions as they were when first called: a global that a task changes, a counter of calls say, does not
@@ -100,26 +176,33 @@ def parsl_key(task: dict[str, Any]) -> str:
 
 
 def _key(task: dict[str, Any], function: bytes, id_of: _ArgumentId) -> str:
-    kwargs: dict[str, Any] = task["kwargs"]
-    ignored = set(task.get("ignore_for_cache") or ())
-    for name in sorted(ignored):
-        if name not in kwargs:
-            words = f"ignore_for_cache names {name!r}, which this call of {task.get('func_name', 'the app')} lacks"
+    ignored = task.get("ignore_for_cache") or ()
+    call = _md5(_call(function, task["args"], task["kwargs"], ignored, id_of, task.get("func_name", "the app")))
+    occurrence = task.get("occurrence")
+    return call.hexdigest() if occurrence is None else numbered(call, occurrence)
+
+
+def _call(
+    function: bytes, args: Any, kwargs: dict[str, Any], ignored: Collection[str], id_of: _ArgumentId, name: str
+) -> bytes:
+    """What the key of a call is made of. `name` is for words."""
+    for ignoring in sorted(set(ignored)):
+        if ignoring not in kwargs:
+            words = f"ignore_for_cache names {ignoring!r}, which this call of {name} lacks"
             raise KeyError(f"{words}; it has the keyword arguments {sorted(kwargs)}")
-    counted = {name: value for name, value in kwargs.items() if name not in ignored}
-    parts = []
-    if "outputs" in counted:
-        parts.append(id_of(counted.pop("outputs"), output_ref=True))
-    parts += [id_of(counted), function, id_of(task["args"])]
-    if task.get("occurrence") is not None:
-        parts.append(tagged("occurrence", task["occurrence"]))
-    return hashlib.md5(b"".join(parts), usedforsecurity=False).hexdigest()
+    counted = {keyword: value for keyword, value in kwargs.items() if keyword not in ignored}
+    outputs = id_of(counted.pop("outputs"), output_ref=True) if "outputs" in counted else b""
+    return b"".join((outputs, id_of(counted), function, id_of(args)))
 
 
 def tagged(kind: str, *parts: bytes | str | int) -> bytes:
     """Bytes that no other kind and no other parts give: each part with its length before it."""
-    raw = [kind.encode(), *(part if isinstance(part, bytes) else str(part).encode() for part in parts)]
-    return b"mpiflow:" + b"".join(b"%d:%b" % (len(part), part) for part in raw)
+    raw = [kind.encode(), *[part if isinstance(part, bytes) else str(part).encode() for part in parts]]
+    return b"mpiflow:" + _with_lengths(raw)
+
+
+def _with_lengths(parts: list[bytes]) -> bytes:
+    return b"".join([b"%d:%b" % (len(part), part) for part in parts])
 
 
 @singledispatch
@@ -163,6 +246,20 @@ def id_for_memo(obj: object, output_ref: bool = False) -> bytes:
     raise ValueError(f"unknown type for memoization: {type(obj)}")
 
 
+#: Function by type, as far as types are registered themselves; a live view.
+_registry = id_for_memo.registry
+
+
+def _id(obj: Any, output_ref: bool = False) -> bytes:
+    """`id_for_memo`, faster for what is registered by its own type."""
+    made_by = _registry.get(type(obj))
+    if made_by is _plain:
+        return pickle.dumps(obj, _PROTOCOL)
+    if made_by is None:
+        return id_for_memo(obj, output_ref=output_ref)
+    return made_by(obj, output_ref=output_ref)
+
+
 # --- plain values ------------------------------------------------------------------------------------------
 
 
@@ -187,14 +284,27 @@ def _plain(obj: Any, output_ref: bool = False) -> bytes:
 @id_for_memo.register(tuple)
 def _sequence(obj: list[Any] | tuple[Any, ...], output_ref: bool = False) -> bytes:
     _exactly(obj, list, tuple)
-    return tagged(type(obj).__name__, *(id_for_memo(item, output_ref=output_ref) for item in obj))
+    parts = [_LIST if type(obj) is list else _TUPLE]
+    for item in obj:
+        # The first line of `_id`, without the call.
+        plain = _registry.get(type(item)) is _plain
+        part = pickle.dumps(item, _PROTOCOL) if plain else _id(item, output_ref)
+        parts.append(b"%d:%b" % (len(part), part))
+    return b"".join(parts)
 
 
 @id_for_memo.register(dict)
 def _dict(obj: dict[Any, Any], output_ref: bool = False) -> bytes:
     _exactly(obj, dict)
-    items = ((id_for_memo(key), id_for_memo(value, output_ref=output_ref)) for key, value in obj.items())
-    return tagged("dict", *(part for item in sorted(items) for part in item))
+    if not obj:
+        return _DICT
+    items = [(_id(k) if type(k) is str else id_for_memo(k), _id(value, output_ref)) for k, value in obj.items()]
+    items.sort()
+    return _DICT + _with_lengths([part for item in items for part in item])
+
+
+#: What `tagged` begins with for these.
+_LIST, _TUPLE, _DICT = tagged("list"), tagged("tuple"), tagged("dict")
 
 
 def _exactly(obj: object, *kinds: type) -> None:
@@ -240,7 +350,7 @@ def _complex(obj: complex, output_ref: bool = False) -> bytes:
 @id_for_memo.register(frozenset)
 def _set(obj: set[Any] | frozenset[Any], output_ref: bool = False) -> bytes:
     _exactly(obj, set, frozenset)
-    return tagged(type(obj).__name__, *sorted(id_for_memo(item, output_ref=output_ref) for item in obj))
+    return tagged(type(obj).__name__, *sorted([_id(item, output_ref) for item in obj]))
 
 
 @id_for_memo.register(range)
@@ -319,7 +429,13 @@ def _array(obj: Any, output_ref: bool = False) -> bytes:
         raise ValueError(f"unknown type for memoization: {type(obj)}")  # a mask, units, ...: more than its values
     array = numpy.asarray(obj)
     kind = "numpy array" if isinstance(obj, numpy.ndarray) else "numpy scalar"
-    return tagged(kind, str(array.dtype), repr(array.shape), _values(array))
+    # numpy takes longer to spell a type than to hash a thousand numbers. Not kept for those made of others: they may
+    # be equal and spelt otherwise.
+    name = _number_type(array.dtype) if array.dtype.kind in "biufc" else str(array.dtype)
+    return tagged(kind, name, repr(array.shape), _values(array))
+
+
+_number_type = lru_cache(maxsize=64)(str)
 
 
 def _values(array: Any) -> bytes:

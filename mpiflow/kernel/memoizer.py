@@ -25,23 +25,32 @@ import logging
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from concurrent.futures import Future
-from typing import Any
+from collections.abc import Iterable, Sequence
+from concurrent.futures import CancelledError, Future
+from typing import Any, NamedTuple
 
-from mpiflow.errors import BadCheckpoint, ConfigurationError
+from mpiflow.errors import BadCheckpoint, ConfigurationError, TaskKilled
 from mpiflow.executors.options import options
 from mpiflow.kernel.checkpoint import append_records, dumps_record
 from mpiflow.kernel.earlier_runs import CHECKPOINT, JOURNAL, EarlierResults, all_for_a_run
-from mpiflow.kernel.journal import Beside, JournalWriter, pickled
+from mpiflow.kernel.journal import LARGE, Beside, JournalWriter, by_name, pickled
 from mpiflow.kernel.memo_key import code_key, parsl_key
-from mpiflow.kernel.task import TaskRecord
+from mpiflow.kernel.task import States, Task, TaskRecord
 from mpiflow.representation import RepresentationMixin
 
 logger = logging.getLogger("mpiflow")
 
 MODES = (None, "task_exit", "periodic", "dfk_exit", "manual", "superstep")
 KEYS = {"code": code_key, "name": parsl_key}
+
+#: Outside their class: to look a state up in it takes a tenth of a microsecond, and there is one a task.
+_exec_done, _dep_fail = States.exec_done, States.dep_fail
+
+
+class _Earlier(NamedTuple):
+    """A result of an earlier run."""
+
+    result: Any
 
 
 class Memoizer(ABC):
@@ -178,8 +187,9 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
         self.checkpointed_tasks = 0
         self.restored_tasks = 0
         self.reports: list[str] = []
-        #: By key: the future of who computes it or did, or of a result of an earlier run.
-        self._table: dict[str, Future[Any]] = {}
+        #: By key: the future of who computes it or did, or the result of an earlier run. That has no future here: one
+        #: takes longer to make than to read the result, and that of whoever asked would keep its arguments for good.
+        self._table: dict[str, Future[Any] | _Earlier] = {}
         self._earlier = EarlierResults([], False, self._report)
         #: Keys that this run has written, or cannot write.
         self._written: set[str] = set()
@@ -243,14 +253,14 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
             return None
         key = task["hashsum"] = KEYS[self.key](task)
         with self._lock:
-            found = self._table.get(key)
-            if found is None and key in self._earlier:
-                found = self._restore(task, key)
-            if found is None:
-                self._table[key] = task["app_fu"]
-        if found is None or found is task["app_fu"]:  # its own: it is tried again
+            found = self._look_up(task, key, task["app_fu"])
+        if found is None:
             return None
         logger.info("Task %s using result from cache", task["id"])
+        if isinstance(found, _Earlier):
+            future: Future[Any] = Future()
+            future.set_result(found.result)
+            return future
         return found
 
     def update_memo_result(self, task: TaskRecord, r: Any) -> None:
@@ -269,6 +279,66 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
         if self.memoize and task["memoize"] and isinstance(key, str) and not task.get("from_memo"):
             with self._lock:
                 self._table[key] = task["app_fu"]
+
+    def find(self, task: Task, key: str) -> Future[Any] | None:
+        """`check_memo` without a record, which takes longer to make than all else here.
+
+        Parameters
+        ----------
+        task : Task
+            It is ready, and to be remembered.
+        key : str
+            Under what.
+
+        Returns
+        -------
+        Future or None
+            As of `check_memo`. The task's own, if its result is of an earlier run: it is the task's `value` now.
+        """
+        own = task.future
+        with self._lock:
+            found = self._look_up(task, key, own)
+        if found is None:
+            return None
+        logger.info("Task %s using result from cache", task.id)
+        if isinstance(found, _Earlier):
+            task.value = found.result
+            return own
+        return found
+
+    def enter(self, ended: Iterable[Task]) -> None:
+        """What the ends of tasks mean for those that have a key, and `commit`: once a superstep, without records.
+
+        Parameters
+        ----------
+        ended : iterable of Task
+            They have ended, and no future shows it yet.
+        """
+        with self._lock:
+            keys: list[str] = []
+            pickles: list[bytes] = []
+            journal, written = self._journal, self._written
+            for task in ended:
+                key = task.hashsum
+                if key is None or getattr(task, "from_memo", False) or task.state is _dep_fail:
+                    continue
+                if task.state is not _exec_done and isinstance(task.error, CancelledError | TaskKilled):
+                    self._table.pop(key, None)
+                    continue
+                self._table[key] = task.future
+                if task.state is not _exec_done:
+                    continue
+                packed = getattr(task, "packed", None)
+                task.packed = None
+                # Nearly every result for a journal is at hand as it is to be written; `_keep` can do all others.
+                if journal is None or not packed or len(packed) > LARGE or not by_name(packed):
+                    self._keep(task, key, task.value, packed)
+                elif key not in written:
+                    written.add(key)
+                    keys.append(key)
+                    pickles.append(packed)
+            self._enter_in_journal(keys, pickles)
+        self.commit()
 
     def commit(self) -> None:
         """Write what was entered since the last call, in one write; nothing to do but in the mode "superstep"."""
@@ -307,6 +377,7 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
             except OSError as error:
                 self._give_up(error)
             self._journal = None
+            self._earlier.close()
         self._run_dir = None
 
     # --- what a script calls -------------------------------------------------------------------------------
@@ -338,7 +409,16 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
 
     # --- inside, under the lock ----------------------------------------------------------------------------
 
-    def _restore(self, task: TaskRecord, key: str) -> Future[Any] | None:
+    def _look_up(self, task: Task | TaskRecord, key: str, own: Future[Any]) -> Future[Any] | _Earlier | None:
+        """What there is under a key; None, and its own future is entered, for a task that has to compute it."""
+        found = self._table.get(key)
+        if found is None:
+            if self._earlier and key in self._earlier:
+                found = self._restored(task, key)
+            self._table[key] = own if found is None else found
+        return None if found is own else found  # its own if it is tried again
+
+    def _restored(self, task: Task | TaskRecord, key: str) -> _Earlier | None:
         """A result of an earlier run, or None if it cannot be had any more: then it is computed again."""
         try:
             result, kept = self._earlier.take(key)
@@ -347,17 +427,14 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
             self._report(f"{words}; its result of an earlier run is of no use: {type(error).__name__}: {error}")
             return None
         self.restored_tasks += 1
-        future: Future[Any] = Future()
-        future.set_result(result)
-        self._table[key] = future
         # A run that reads all earlier ones need not hold their results as well; one that was given some of them does.
         if self.checkpoint_mode != "superstep" or self.checkpoint_files is not None:
             self._keep(task, key, result, kept)
         else:
             self._written.add(key)
-        return future
+        return _Earlier(result)
 
-    def _keep(self, task: TaskRecord, key: str, result: Any, kept: Beside | bytes | None) -> None:
+    def _keep(self, task: Task | TaskRecord, key: str, result: Any, kept: Beside | bytes | None) -> None:
         """Write a result, or lay it up for the time when it is written."""
         if self.checkpoint_mode is None or self._broken or key in self._written:
             return
@@ -382,6 +459,16 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
             else:
                 self._journal.add(key, record)
             self.checkpointed_tasks += 1
+        except OSError as error:
+            self._give_up(error)
+
+    def _enter_in_journal(self, keys: list[str], pickles: list[bytes]) -> None:
+        """Have the journal hold small results from the next commit on."""
+        if self._journal is None or not keys:
+            return
+        try:
+            self._journal.add_small(keys, pickles)
+            self.checkpointed_tasks += len(keys)
         except OSError as error:
             self._give_up(error)
 

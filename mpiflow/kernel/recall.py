@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from mpiflow.errors import TaskKilled
 from mpiflow.executors.options import options
-from mpiflow.kernel.memo_key import code_key
+from mpiflow.kernel.memo_key import code_hash, code_key, numbered
 from mpiflow.kernel.memoizer import BasicMemoizer
 from mpiflow.kernel.task import States
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from mpiflow.kernel.memoizer import Memoizer
     from mpiflow.kernel.resolve import Resolver
-    from mpiflow.kernel.task import Task, TaskRecord
+    from mpiflow.kernel.task import Task
 
 
 def default_memoizer() -> Memoizer:
@@ -53,6 +54,9 @@ class Recall:
         self.everything = everything
         #: Whether it is ours, which only wants to hear of cached apps; a user's hears of every task, as in Parsl.
         self.own = isinstance(memoizer, BasicMemoizer)
+        #: The memoizer if it can do without records: ours, no method of which somebody has replaced.
+        plain = type(memoizer) is BasicMemoizer and memoizer.key == "code"
+        self._direct: BasicMemoizer | None = memoizer if plain else None  # type: ignore[assignment]
         # A user's may have been written without these two.
         self._forget: Callable[[str | None], object] = getattr(memoizer, "forget", _nothing)
         self._write: Callable[[], object] = getattr(memoizer, "commit", _nothing)
@@ -86,33 +90,68 @@ class Recall:
         """
         if task.tries:
             return False  # its own earlier try is what the memoizer would find
-        record = task.as_record(args, kwargs) | {"packed": None, "occurrence": None}
-        if self.everything and not task.app.cache:
-            try:
-                self._number(record)
-            except (ValueError, KeyError):
-                return False  # nobody has asked for this one to be remembered, so it need not be possible
-        future = self.memoizer.check_memo(record)
-        task.hashsum = record["hashsum"]
+        future = self._looked_up(task, args, kwargs) if self._direct is None else self._found(task, args, kwargs)
         if future is None:
             task.from_memo = False
             return False
-        if not future.done():
+        own = future is task.future  # its value is set
+        if not own and not future.done():
             self._resolver.follow(task, future)
             return True
         task.from_memo = True
-        error = future.exception()
+        error = None if own else future.exception()
         if error is not None:
             task.error = error
             task.state = States.failed
         else:
-            task.value = future.result()
+            if not own:
+                task.value = future.result()
             task.state = States.memo_done
         self._resolver.ended(task)
         return True
 
+    def _found(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any] | None:
+        """The outcome of an equal call, from a memoizer that needs no record; the task's own if its value is set."""
+        memoizer, app = self._direct, task.app
+        assert memoizer is not None
+        if not memoizer.memoize:
+            return None
+        auto = getattr(task, "auto", ())
+        try:
+            call = code_hash(app, args, kwargs, (*app.ignore_for_cache, *auto) if auto else app.ignore_for_cache)
+        except (ValueError, KeyError):
+            if app.cache:
+                raise
+            return None  # nobody has asked for this one to be remembered, so it need not be possible
+        key = call.hexdigest()
+        task.hashsum = key = key if app.cache else numbered(call, self._next_of(key))
+        return memoizer.find(task, key)
+
+    def _looked_up(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any] | None:
+        """The outcome of an equal call, from a memoizer that is given records."""
+        record = task.as_record(args, kwargs) | {"packed": None, "occurrence": None}
+        if self.everything and not task.app.cache:
+            try:
+                record["occurrence"] = self._next_of(code_key(record))
+            except (ValueError, KeyError):
+                return None  # as above
+            record["memoize"] = True
+        future = self.memoizer.check_memo(record)
+        task.hashsum = record["hashsum"]
+        return future
+
+    def _next_of(self, key: str) -> int:
+        """The how-many-th of its likes a call is that is remembered without being asked for."""
+        occurrence = self._occurrences.get(key, 0)
+        self._occurrences[key] = occurrence + 1
+        return occurrence
+
     def enter(self, ended: list[Task]) -> None:
         """Enter what has ended, before any future shows it."""
+        if self._direct is not None:
+            self._direct.enter(ended)
+            self.say()  # at once: who hears that nothing is kept any more can still do something about it
+            return
         told = False
         for task in ended:
             if task.hashsum is None and self.own:
@@ -131,11 +170,4 @@ class Recall:
                 self.memoizer.update_memo_exception(record, task.error)
         if told:
             self._write()
-            self.say()  # at once: who hears that nothing is kept any more can still do something about it
-
-    def _number(self, record: TaskRecord) -> None:
-        """Have a call remembered as the how-many-th with this function and these arguments."""
-        record["memoize"] = True
-        key = code_key(record)
-        record["occurrence"] = self._occurrences.get(key, 0)
-        self._occurrences[key] = record["occurrence"] + 1
+            self.say()

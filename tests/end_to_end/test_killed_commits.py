@@ -21,6 +21,7 @@ import pytest
 
 from mpiflow.kernel import journal
 from mpiflow.kernel.journal import LARGE, read_journal, read_result
+from mpiflow.kernel.ownership import open_own
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -55,10 +56,12 @@ def result(number: int) -> tuple[int, bytes]:
 def kept_in(path: str, complaints: list[str]) -> dict[str, object]:
     """Every result of a journal, by key."""
     found: dict[str, object] = {}
-    for name, offset in list(read_journal(path, False, complaints.append)):
-        kept = read_result(path, offset, False)
-        beside = isinstance(kept, journal.Beside)
-        found[name.hex()] = journal.load_beside(kept, False) if beside else pickle.loads(kept)
+    places = list(read_journal(path, False, complaints.append))
+    with open_own(path, False) as file:
+        for name, offset in places:
+            kept = read_result(file, offset)
+            beside = isinstance(kept, journal.Beside)
+            found[name.hex()] = journal.load_beside(kept, False) if beside else pickle.loads(kept)
     return found
 
 

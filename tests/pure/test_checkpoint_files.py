@@ -16,6 +16,7 @@ from mpiflow.errors import BadCheckpoint
 from mpiflow.kernel.checkpoint import append_records, dumps_record, read_checkpoint, read_result
 from mpiflow.kernel.earlier_runs import EarlierResults, all_for_a_run, get_all_checkpoints, get_last_checkpoint
 from mpiflow.kernel.journal import JournalWriter
+from mpiflow.kernel.ownership import open_own
 
 
 def md5(number: int) -> str:
@@ -29,7 +30,8 @@ def write(directory: Path, results: list[Any]) -> Path:
 
 def read(path: Path, trust: bool = False) -> dict[int, Any]:
     places = read_checkpoint(str(path), trust)
-    return {int.from_bytes(key, "big"): read_result(str(path), offset, trust) for key, offset in places}
+    with open_own(str(path), trust) as file:
+        return {int.from_bytes(key, "big"): read_result(file, offset) for key, offset in places}
 
 
 RESULTS = [1, None, "words", {"a": [1, 2]}, b"x" * 3_000_000, list(range(1000))]
@@ -190,6 +192,26 @@ def test_both_kinds_are_read_from_wherever_they_are_named(tmp_path: Path) -> Non
     assert [earlier.take(md5(key))[0] for key in keys] == ["c0", "j1", "c2", "j2", "c3"]
     assert len(earlier) == 0
     assert md5(0) not in earlier
+
+
+def test_of_all_files_one_at_most_is_open_and_none_after_the_end(tmp_path: Path) -> None:
+    runs(tmp_path, n0="c", n1="j", n2="j")
+    earlier = EarlierResults([tmp_path / "0", tmp_path / "1", tmp_path / "2"], False, print)
+    opened = [open_below(tmp_path)]
+    for key in (0, 10001, 10002):
+        earlier.take(md5(key))
+        opened.append(open_below(tmp_path))
+    earlier.close()
+    earlier.close()
+    opened.append(open_below(tmp_path))
+    names = ["0/checkpoint/tasks.pkl", "1/journal/0000.journal", "2/journal/0000.journal"]
+    assert opened == [[], *([str(tmp_path / name)] for name in names), []]
+
+
+def open_below(directory: Path) -> list[str]:
+    """Files below a directory that this process has open."""
+    links = [os.readlink(fd) for fd in Path("/proc/self/fd").iterdir() if os.path.lexists(fd)]
+    return [path for path in links if path.startswith(f"{directory}/")]
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -16,6 +16,7 @@ import pytest
 
 from mpiflow.errors import BadCheckpoint
 from mpiflow.kernel.journal import LARGE, MAGIC, Beside, JournalWriter, load_beside, pickled, read_journal, read_result
+from mpiflow.kernel.ownership import open_own
 
 
 def md5(number: int) -> str:
@@ -38,9 +39,12 @@ def read(path: Path, reports: list[str] | None = None, trust: bool = False) -> d
     """What is in a journal, by the numbers of the keys."""
     told: list[str] = [] if reports is None else reports
     found = {}
-    for key, offset in read_journal(str(path), trust, told.append):
-        kept = read_result(str(path), offset, trust)
-        found[int.from_bytes(key, "big")] = load_beside(kept, trust) if isinstance(kept, Beside) else pickle.loads(kept)
+    places = list(read_journal(str(path), trust, told.append))
+    with open_own(str(path), trust) as file:
+        for key, offset in places:
+            kept = read_result(file, offset)
+            result = load_beside(kept, trust) if isinstance(kept, Beside) else pickle.loads(kept)
+            found[int.from_bytes(key, "big")] = result
     assert reports is not None or not told
     return found
 
@@ -104,6 +108,66 @@ def test_a_commit_is_one_write_and_the_disk_is_waited_for_once_a_second(
     writer.add(md5(300), b"N.")
     writer.close()
     assert calls[5:] == ["write", "sync"]
+
+
+#: Written by the first version of the format: three small results, and one in a file of its own.
+JOURNAL_1 = """
+6d7069666c6f77206a6f75726e616c20310a9e6d660101000000944e42af0500000000000000000000000000000000000000
+00000000348d06bf80054b072e9e6d6601010000008ee0dcef140000000000000000000000000000000000000000000001bd
+119d5680059509000000000000008c05776f726473942e9e6d660101000000c06fd81a1c0000000000000000000000000000
+000000000000000002eb92087c80059511000000000000005d94284b014740040000000000004e652e9e6d660102000000a6
+383f2b1e0000000000000000000000000000000000000000000003aa57eee71500000000000000c4363513303030302d3030
+303030312e726573756c74
+"""
+BESIDE_1 = "8005950a000000000000008c06626573696465942e"
+
+
+def test_a_journal_of_the_first_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "0000.journal"
+    path.write_bytes(bytes.fromhex(JOURNAL_1))
+    (tmp_path / "0000-000001.result").write_bytes(bytes.fromhex(BESIDE_1))
+    for file in (tmp_path, *tmp_path.iterdir()):
+        file.chmod(0o755 if file.is_dir() else 0o644)
+    assert read(path) == {0: 7, 1: "words", 2: [1, 2.5, None], 3: "beside"}
+
+
+@pytest.mark.parametrize("commits", [1, 3])
+def test_what_is_written_is_still_of_the_first_version(commits: int, tmp_path: Path) -> None:
+    written = write(tmp_path, [7, "words", [1, 2.5, None]], commits).read_bytes()
+    assert bytes.fromhex(JOURNAL_1).startswith(written)
+    assert len(written) == len(MAGIC) + 3 * 40 + 5 + 20 + 28
+
+
+def test_what_was_taken_together_is_written_as_what_was_taken_one_by_one(tmp_path: Path) -> None:
+    pickles = [pickled(result, None) for result in ("a", b"b" * 1000, None)]
+    writer = JournalWriter(str(tmp_path / "together"))
+    writer.add_small([md5(number) for number in range(3)], pickles)
+    writer.close()
+    assert writer.path is not None
+    assert Path(writer.path).read_bytes() == write(tmp_path / "singly", ["a", b"b" * 1000, None], 3).read_bytes()
+
+
+def test_a_commit_that_fails_leaves_the_file_as_the_one_before_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = JournalWriter(str(tmp_path))
+    for number in range(2):  # two, so that the file's size is that of more than one commit
+        writer.add(md5(number), pickled(number, None))
+        writer.commit()
+    real_write = os.write
+
+    def half(fd: int, data: Any) -> int:
+        if len(data) < 8:
+            raise OSError(28, "No space left on device")
+        return real_write(fd, bytes(data[: len(data) // 2]))
+
+    monkeypatch.setattr(os, "write", half)
+    writer.add(md5(2), pickled("lost", None))
+    with pytest.raises(OSError, match="No space left"):
+        writer.commit()
+    monkeypatch.setattr(os, "write", real_write)
+    writer.close()
+    assert read(tmp_path / "0000.journal") == {0: 0, 1: 1}
 
 
 def test_two_writers_of_one_directory_have_a_file_each(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mpiflow.kernel.journal import Beside, load_beside, read_journal, read_result
+from mpiflow.kernel.ownership import open_own
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +70,8 @@ def test_a_kill_at_any_moment_of_a_commit_costs_nothing_that_was_promised(tmp_pa
         assert whole == set(range(len(whole))), "a hole in the journal"
         assert len(whole) >= 5 * (promised + 1)
         within += len(whole) > 5 * (promised + 1) or bool(torn)
-        for offset in found.values():
-            kept = read_result(str(journal), offset, True)
-            assert not isinstance(kept, Beside) or load_beside(kept, True)
+        with open_own(str(journal), True) as file:
+            for offset in found.values():
+                kept = read_result(file, offset)
+                assert not isinstance(kept, Beside) or load_beside(kept, True)
     assert within, "no kill has hit a commit"

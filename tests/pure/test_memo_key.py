@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from mpiflow.data.files import File
-from mpiflow.kernel.memo_key import code_key, id_for_memo, parsl_key
+from mpiflow.kernel.app import App
+from mpiflow.kernel.memo_key import code_hash, code_key, id_for_memo, numbered, parsl_key
 
 
 def body(x: int) -> int:
@@ -193,6 +194,94 @@ def test_a_key_counts_function_arguments_outputs_and_occurrence(tmp_path: Path) 
     assert key(1, kwargs={"outputs": [out]}) == before
     assert key(1, occurrence=None) == key(1)
     assert [len(k) for k in keys] == [32] * len(keys)
+
+
+#: Calls of `len`, whose key is the same under each version of Python, and the keys they had in the first journals.
+KNOWN = [
+    ((), {}, {}, "da9447207a809d436377ffe302c5a807"),
+    ((1,), {}, {}, "6959f72f4704a2b40ba890e30a1e8e9f"),
+    (("a", 2.5, None, True), {}, {}, "9122eb70cf093ee2a735e0a805c5afd6"),
+    (([1, (2, "x")], {"b": 1, "a": {3}}), {}, {}, "728cc5b419e2daf024ba54edbda1641b"),
+    ((1,), {"y": 2, "x": [1]}, {}, "07a3a461541a2b0e5569808724222459"),
+    ((1,), {"y": 2, "outputs": ["o"]}, {}, "04a6ed6379e1a3a982925b26167f2419"),
+    ((1,), {"y": 2, "z": 3}, {"ignore_for_cache": ["z"]}, "f3502abe436f328f0522374db97620b2"),
+    ((1,), {}, {"occurrence": 2}, "f43cd1b9321e60b3ea7186d1dbbb3f5d"),
+    ((1,), {}, {"app_type": "bash"}, "0633f218ef43e84b3fc6c8983d563d81"),
+    ((b"x", range(3)), {}, {}, "8ba10921cb743283040cd15431ecf6e0"),
+    ((np.arange(3, dtype="<i8"), np.float64(1)), {}, {}, "5eeeab2d2d72da8b1343877747a6dae2"),
+]
+
+
+@pytest.mark.parametrize(("args", "kwargs", "more", "known"), KNOWN)
+def test_keys_are_those_of_journals_that_are_there_already(
+    args: tuple[Any, ...], kwargs: dict[str, Any], more: dict[str, Any], known: str
+) -> None:
+    record = {"func": len, "args": list(args), "kwargs": kwargs, "ignore_for_cache": [], "app_type": "python", **more}
+    assert code_key(record) == known
+
+
+def hashed(app: App, args: tuple[Any, ...], kwargs: dict[str, Any], more: dict[str, Any]) -> str:
+    """The key of a call that has no record."""
+    call = code_hash(app, args, kwargs, more.get("ignore_for_cache", ()))
+    return call.hexdigest() if "occurrence" not in more else numbered(call, more["occurrence"])
+
+
+@pytest.mark.parametrize("function", [len, body, Point, partial(body, 1), lambda x: x])
+def test_a_call_without_a_record_has_the_key_of_one_with(function: Any) -> None:
+    for args, kwargs, more, _ in KNOWN:
+        app = App(function, kind=more.get("app_type", "python"))
+        record = {"func": function, "args": list(args), "kwargs": kwargs, "app_type": app.kind, **more}
+        for _ in range(2):  # the second finds the function's part
+            assert hashed(app, args, kwargs, more) == code_key(record)
+
+
+def test_a_call_without_a_record_says_what_is_wrong_in_the_same_words() -> None:
+    app = App(body)
+    for wrong in (((Unknown(),), {}, []), ((1,), {"y": 1}, ["z"]), ((1,), {}, ["z"])):
+        args, kwargs, ignored = wrong
+        with pytest.raises((KeyError, ValueError)) as without:
+            code_hash(app, args, kwargs, ignored)
+        with pytest.raises((KeyError, ValueError)) as with_one:
+            key(*args, kwargs=kwargs, ignore_for_cache=ignored)
+        assert repr(without.value) == repr(with_one.value)
+
+
+def test_a_callable_object_that_has_changed_is_another() -> None:
+    class Model:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __init__(self) -> None:
+            self.weights = [1]
+
+        def __call__(self, x: int) -> int:
+            return x * self.weights[0]
+
+    model = Model()
+    app = App(model)
+    before = code_hash(app, (1,), {}, ()).hexdigest()
+    model.weights[0] = 2
+    assert code_hash(app, (1,), {}, ()).hexdigest() != before
+
+
+@pytest.mark.parametrize("kind", [int, str, list, tuple, dict])
+def test_a_plain_type_that_is_registered_anew_counts_as_registered(kind: Any) -> None:
+    values = [kind(), [kind()], {"k": kind()}, {"k": (kind(),)}]
+    app = App(body)
+
+    def all_ids() -> list[bytes]:
+        keys = [code_hash(app, (value,), {}, ()).hexdigest().encode() for value in values]
+        return [id_for_memo(value) for value in values] + keys + [code_hash(app, (), {}, ()).digest()]
+
+    ours, before = id_for_memo.dispatch(kind), all_ids()
+    id_for_memo.register(kind, lambda obj, output_ref=False: b"of the user's own")
+    try:
+        changed = all_ids()
+    finally:
+        id_for_memo.register(kind, ours)
+    assert changed[0] == b"of the user's own"
+    assert not set(changed[:8]) & set(before[:8])
+    assert (changed[8] != before[8]) == (kind in (list, dict)), "a call's arguments are a list and a dict"
+    assert all_ids() == before
 
 
 def test_ignored_arguments_do_not_count() -> None:

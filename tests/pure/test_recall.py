@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import gc
+import pickle
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pytest
 from fakes import LONG, Hand, call, eventually
 
-from mpiflow.errors import DependencyError
+from mpiflow.comm.by_value import dumps_by_value
+from mpiflow.errors import BadCheckpoint, DependencyError, TaskKilled
+from mpiflow.executors.options import options
 from mpiflow.kernel.app import App
 from mpiflow.kernel.dataflow import DataFlowKernel
+from mpiflow.kernel.journal import LARGE, Beside, load_beside, read_journal, read_result
 from mpiflow.kernel.memoizer import BasicMemoizer
+from mpiflow.kernel.ownership import open_own
 
 Make = Callable[..., DataFlowKernel]
-
-
 
 
 def add(*numbers: int) -> int:
@@ -154,3 +162,171 @@ class Own(BasicMemoizer):
 def test_what_a_memoizer_raises_when_it_is_asked_fails_the_task(make: Make) -> None:
     kernel = make(memoizer=Own())
     assert isinstance(cached(kernel)(1).exception(LONG), LookupError)
+
+
+# --- with records and without --------------------------------------------------------------------------------
+
+
+class Told(BasicMemoizer):
+    """One that is given records, as any of the user's is."""
+
+
+def keep(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+    return args, sorted(kwargs.items())
+
+
+@dataclass
+class Mesh:
+    size: int
+
+
+def calls_of_every_kind(kernel: DataFlowKernel, ignored: int) -> list[Any]:
+    """Futures of remembered calls with all kinds of arguments."""
+    app, ignoring = cached(kernel, keep), cached(kernel, keep, ignore_for_cache=["z"])
+    calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+        (app, (), {}),
+        (app, (1, "a", 2.5, None, True), {}),
+        (app, ([1, (2,)], {"k": {3}}), {"y": Mesh(1)}),
+        (app, (2,), {"x": 1}),
+        (app, (call(kernel, add, 1, 2),), {}),
+        (ignoring, (4,), {"z": ignored}),
+    ]
+    return [one(*args, **kwargs) for one, args, kwargs in calls]
+
+
+@pytest.mark.parametrize(("first", "second"), [(BasicMemoizer, Told), (Told, BasicMemoizer)])
+def test_keys_are_the_same_with_records_and_without(
+    first: type[BasicMemoizer], second: type[BasicMemoizer], make: Make, tmp_path: Path
+) -> None:
+    results, statuses = [], []
+    for run, kind in enumerate((first, second)):
+        kernel = make(memoizer=kind(checkpoint_mode="superstep"), run_dir=str(tmp_path))
+        for _ in range(2):
+            futures = calls_of_every_kind(kernel, run)
+            results.append([future.result(LONG) for future in futures])
+            statuses.append({future.task_status() for future in futures})
+        kernel.cleanup()
+    assert results == [results[0]] * 4
+    assert statuses == [{"exec_done"}, {"memo_done"}, {"memo_done"}, {"memo_done"}]
+
+
+@pytest.mark.parametrize(("first", "second"), [(BasicMemoizer, Told), (Told, BasicMemoizer)])
+def test_calls_are_numbered_alike_with_records_and_without(
+    first: type[BasicMemoizer], second: type[BasicMemoizer], make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "checkpoint_all", True)
+    statuses = []
+    for kind in (first, second):
+        kernel = make(memoizer=kind(checkpoint_mode="superstep"), run_dir=str(tmp_path))
+        futures = [call(kernel, add, *args) for args in ((1, 2), (1, 2), (1, 2), (2, 1))]
+        unknown = call(kernel, keep, object())
+        assert [future.result(LONG) for future in futures] == [3] * 4
+        assert unknown.result(LONG)
+        statuses.append([future.task_status() for future in (*futures, unknown)])
+        kernel.cleanup()
+    assert statuses == [["exec_done"] * 5, [*["memo_done"] * 4, "exec_done"]]
+
+
+@pytest.mark.parametrize("kind", [BasicMemoizer, Told])
+def test_a_result_is_in_the_journal_before_its_future_shows_it(
+    kind: type[BasicMemoizer], make: Make, tmp_path: Path
+) -> None:
+    hand = Hand()
+    kernel = make(hand, memoizer=kind(checkpoint_mode="superstep"), run_dir=str(tmp_path))
+    app = cached(kernel)
+    found: list[int] = []
+
+    def look(_: Future[Any]) -> None:
+        (journal,) = tmp_path.glob("*/journal/*.journal")
+        try:
+            found.append(sum(1 for _ in read_journal(str(journal), True, print)))
+        except BadCheckpoint:
+            found.append(-1)
+
+    futures = [app(number) for number in range(6)]
+    for future in futures:
+        future.add_done_callback(look)
+    assert eventually(lambda: len(hand.given) == 6)
+    hand.finish(futures[0], 0)
+    assert futures[0].result(LONG) == 0
+    assert eventually(lambda: found == [1])
+    hand.finish_together(*futures[1:])
+    for future in futures:
+        future.result(LONG)
+    assert eventually(lambda: found == [1, 6, 6, 6, 6, 6])
+
+
+class Packing(Hand):
+    """Ends tasks with the pickle of their result, as an executor with workers does."""
+
+    def __init__(self, pickles: dict[Any, bytes]) -> None:
+        super().__init__(by_itself=True)
+        self.pickles = pickles
+
+    def run(self, tid: int) -> None:
+        task = self.given[tid][0]
+        if task.hashsum is not None and task.args[0] in self.pickles:
+            task.packed = self.pickles[task.args[0]]
+        super().run(tid)
+
+
+@pytest.mark.parametrize("kind", [BasicMemoizer, Told])
+def test_the_pickle_of_a_worker_is_written_as_it_is_unless_it_is_large_or_by_value(
+    kind: type[BasicMemoizer], make: Make, tmp_path: Path
+) -> None:
+    large = "x" * (LARGE + 1)
+    pickles = {1: pickle.dumps(1, 2), "by value": dumps_by_value(lambda: 1), large: pickle.dumps(large)}
+    kernel = make(Packing(pickles), memoizer=kind(checkpoint_mode="superstep"), run_dir=str(tmp_path))
+    app = cached(kernel, lambda x: x)
+    futures = [app(x) for x in (1, 2, "by value", large)]
+    for future in futures:
+        future.result(LONG)
+    kernel.cleanup()
+    (path,) = map(str, tmp_path.glob("*/journal/*.journal"))
+    places = [offset for _, offset in read_journal(path, True, print)]
+    with open_own(path, True) as file:
+        kept = [read_result(file, place) for place in places]
+    beside = [one for one in kept if isinstance(one, Beside)]
+    assert [load_beside(one, True) for one in beside] == [large]
+    inline = {one for one in kept if isinstance(one, bytes)}
+    assert inline == {pickles[1], pickle.dumps(2, 5), pickle.dumps("by value", 5)}
+    assert kernel.memoizer.checkpointed_tasks == 4  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", [BasicMemoizer, Told])
+def test_what_has_failed_is_shared_and_what_was_taken_back_is_not(
+    kind: type[BasicMemoizer], make: Make, tmp_path: Path
+) -> None:
+    hand = Hand()
+    kernel = make(hand, memoizer=kind(checkpoint_mode="superstep"), run_dir=str(tmp_path))
+    app = cached(kernel)
+    failed, taken_back = app(1), app(2)
+    assert eventually(lambda: len(hand.given) == 2)
+    hand.finish(failed, error=OSError("x"))
+    hand.finish(taken_back, error=TaskKilled("x"))
+    assert isinstance(failed.exception(LONG), OSError)
+    assert isinstance(taken_back.exception(LONG), TaskKilled)
+    assert app(1).exception(LONG) is failed.exception()
+    again = app(2)
+    assert eventually(lambda: again.tid in hand.given)
+    hand.finish(again, 2)
+    assert again.result(LONG) == 2
+    kernel.cleanup()
+    (path,) = map(str, tmp_path.glob("*/journal/*.journal"))
+    assert sum(1 for _ in read_journal(path, True, print)) == 1
+
+
+def test_a_result_that_was_taken_up_does_not_keep_the_arguments_of_whoever_asked(make: Make, tmp_path: Path) -> None:
+    def asked(kernel: DataFlowKernel) -> tuple[str, weakref.ref[Mesh]]:
+        mesh = Mesh(1)
+        future = cached(kernel, keep)(1, mesh=mesh)
+        future.result(LONG)
+        return future.task_status(), weakref.ref(mesh)
+
+    for status in ("exec_done", "memo_done"):
+        kernel = make(memoizer=BasicMemoizer(checkpoint_mode="superstep"), run_dir=str(tmp_path))
+        found, mesh = asked(kernel)
+        assert found == status
+        assert cached(kernel, keep)(1, mesh=Mesh(1)).result(LONG) == ((1,), [("mesh", Mesh(1))])
+    gc.collect()
+    assert mesh() is None
