@@ -134,11 +134,16 @@ def follow(
                 for number in os.read(wakeup, 512):
                     if number == _MET:
                         typed.meet()
+                    elif verdict_path and verdict.read(verdict_path).began:
+                        requests.rank0_began()
                     requests.take(number, time.monotonic())
             now = time.monotonic()
             if now >= look:
                 look = now + _LOOK_EVERY
-                if verdict.read(verdict_path).ended is not None:
+                told = verdict.read(verdict_path)
+                if told.began:
+                    requests.rank0_began()
+                if told.ended is not None:
                     requests.rank0_ended(now)
                     look = math.inf
             requests.keep_deadline(now)
@@ -184,6 +189,8 @@ class _Requests:
         self._killed_at = math.inf  #: when its group is killed
         self._ended_at = math.inf  #: when it is told to end because rank 0 has
         self._to_warn = False
+        self._unheard: list[signal.Signals] = []  #: what was sent to ranks that may not have taken signals yet
+        self._began = not met  #: whether rank 0 has; one that meets this process does so before it is met
         self._latest = -math.inf
 
     @property
@@ -204,7 +211,18 @@ class _Requests:
                 self._end(number, now)
         if self._to_warn and self.met:
             self._to_warn = False
-            self.child.send_signal(signal.SIGUSR1)
+            self._send(signal.SIGUSR1)
+
+    def rank0_began(self) -> None:
+        """Say again what came while ranks were starting: they take no signal before MPI is there."""
+        self._began = True
+        while self._unheard:
+            self.child.send_signal(self._unheard.pop(0))
+
+    def _send(self, number: signal.Signals) -> None:
+        self.child.send_signal(number)
+        if not self._began:
+            self._unheard.append(number)
 
     def rank0_ended(self, now: float) -> None:
         """Give the launcher some time to end too."""
@@ -241,7 +259,7 @@ class _Requests:
         elif number == signal.SIGQUIT or (number == signal.SIGINT and self.first is not None):
             self._end_launcher(now)
         elif self.first is None:
-            self.child.send_signal(self.interrupt)
+            self._send(self.interrupt)
         self.first = self.first or number
 
     def _end_start(self, now: float) -> None:

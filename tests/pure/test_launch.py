@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpiflow.cli import launch
-from mpiflow.cli.attend import attend, exit_code
+from mpiflow.cli.attend import attend, exit_code, follow, signals_to_pipe
 from mpiflow.cli.launch import Launcher, LauncherNotFound, choose_launcher, launch_command
 from mpiflow.cli.slots import allocated_slots, default_size
 from mpiflow.errors import ConfigurationError
@@ -455,3 +455,29 @@ def test_launch_starts_the_mpiexec_beside_this_interpreter(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     assert launch.launch(["python", "script.py"], 3) == 3
     assert capfd.readouterr().out == "-n 3 python script.py "
+
+
+#: Takes signals late, and says then that it does.
+LATE = """
+import os, signal, sys, time
+for number in (signal.SIGUSR1, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+os.kill(os.getppid(), signal.{asked})
+time.sleep(0.5)
+def heard(number, frame):
+    os._exit(40 + number)
+for number in (signal.SIGUSR1, signal.SIGTERM):
+    signal.signal(number, heard)
+with open({verdict!r}, "w") as file:
+    file.write("began\\n")
+time.sleep(20)
+"""
+
+
+@pytest.mark.parametrize("asked", [signal.SIGUSR1, signal.SIGTERM])
+def test_what_comes_while_ranks_start_is_said_again_when_rank_0_is_there(tmp_path: Path, asked: signal.Signals) -> None:
+    verdict = str(tmp_path / "verdict")
+    line = [sys.executable, "-c", LATE.format(asked=asked.name, verdict=verdict)]
+    with signals_to_pipe() as pipe:
+        ended = follow(line, signal.SIGTERM, pipe, nearby=False, verdict_path=verdict)
+    assert ended.returncode == 40 + asked
