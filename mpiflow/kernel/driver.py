@@ -197,11 +197,16 @@ class Driver:
         except BaseException as failure:
             # An executor that fails: what was in hand is lost, and waiting for it would never end. So every
             # wait from now on raises this.
-            self.failure = failure
+            self._note(failure)
             raise
         finally:
             self._inside = 0
         return happened
+
+    def _note(self, failure: BaseException) -> None:
+        """Keep the first failure: what comes after it is its consequence."""
+        if self.failure is None:
+            self.failure = failure
 
     def _pause(self, quiet: float) -> None:
         if quiet < SPIN:
@@ -339,7 +344,7 @@ class Driver:
                 self._look_round()
                 continue
             due = self._urgent or time.perf_counter() - self._last >= HELP_AFTER
-            if due and self._lock.acquire(blocking=False):
+            if due and self.failure is None and self._lock.acquire(blocking=False):
                 self._urgent = self._nudged = False
                 self._drive_as_helper()
 
@@ -363,7 +368,7 @@ class Driver:
             try:
                 self._look_in()
             except Exception as failure:
-                self.failure = failure  # those who wait are told; nobody hears what a thread raises
+                self._note(failure)  # those who wait are told; nobody hears what a thread raises
             finally:
                 self._lock.release()
 
@@ -374,7 +379,7 @@ class Driver:
             self._drive(lambda: not self._unfinished(), None, gives_way=True)
             self.run_callbacks()
         except Exception as failure:
-            self.failure = failure  # those who wait are told; nobody hears what a thread raises
+            self._note(failure)  # those who wait are told; nobody hears what a thread raises
         finally:
             _switch_often(-1)
             self._helping = False
