@@ -16,7 +16,7 @@ from typing import Any
 
 from mpiflow.errors import ConfigurationError
 from mpiflow.exitcodes import DRAINED
-from mpiflow.jobs.cloud_job import CloudJob, lines
+from mpiflow.jobs.cloud_job import CloudJob, first_lines, lines
 
 #: The most attempts that AWS Batch allows.
 _ATTEMPTS = 10
@@ -119,7 +119,7 @@ def _command(job: CloudJob) -> str:
             "all machines share; say --filesystems fs-ID=/path"
         )
     meet = _MEET.format(directory=shlex.quote(job.directory), within=_MEET_WITHIN)
-    text = "\n".join((meet, *lines(job, '"$meet/hosts"')))
+    text = "\n".join((*first_lines(job.spec), meet, *lines(job, '"$meet/hosts"')))
     if "Ref::" in text:
         raise ConfigurationError('AWS Batch replaces "Ref::NAME" in a command: it can be in no argument')
     return text

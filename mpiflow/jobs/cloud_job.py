@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from mpiflow.jobs.spec import COMMANDS
+
 if TYPE_CHECKING:
     from mpiflow.jobs.spec import JobSpec
 
@@ -57,8 +59,20 @@ class CloudJob(NamedTuple):
         return -(-self.spec.memory // 2**20)
 
 
+def first_lines(spec: JobSpec) -> list[str]:
+    """The lines of shell with which a machine begins: they note when the time of this attempt is over.
+
+    A number of seconds would not do: for a farm that is started again, it would begin again.
+    """
+    if spec.time is None:
+        return []
+    return [f'over=$(date -u -d "@$(($(date +%s) + {spec.time}))" +%FT%T+00:00)']
+
+
 def lines(job: CloudJob, hosts: str, environment: Sequence[str] = ()) -> list[str]:
     """The lines of shell that check the machines and run the farm; the last one becomes the farm's supervisor.
+
+    They stand behind those of `first_lines`.
 
     Parameters
     ----------
@@ -73,9 +87,10 @@ def lines(job: CloudJob, hosts: str, environment: Sequence[str] = ()) -> list[st
     python = shlex.quote(spec.python or "python3")
     launch = _launcher(job, hosts)
     script = spec.script
-    if "/" not in script and (script.startswith("-") or not script.endswith(".py")):
+    if script not in COMMANDS and (script.startswith("-") or ("/" not in script and not script.endswith(".py"))):
         script = f"./{script}"  # else it would be taken for an option or a command of mpiflow
-    farm = f"{python} -m mpiflow {_words([*_farm_options(spec), script, *spec.arguments])}"
+    options = [*_told_deadline(spec), _words([*_farm_options(spec), script, *spec.arguments])]
+    farm = f"{python} -m mpiflow {' '.join(options)}"
     made = [f"cd -- {shlex.quote(job.directory)} || exit"] if job.directory else []
     return [
         *made,
@@ -101,12 +116,15 @@ def _launcher(job: CloudJob, hosts: str) -> str:
     return f"{line} {_words(spec.launcher_options)}".rstrip()
 
 
+def _told_deadline(spec: JobSpec) -> list[str]:
+    """No batch system can be asked when the time is over: the farm is told, by words of the shell."""
+    if spec.time is None:
+        return []
+    return ['--deadline "$over"', *([f"--drain-before {spec.warn_before}"] if spec.warn_before else [])]
+
+
 def _farm_options(spec: JobSpec) -> list[str]:
-    """No batch system can be asked when the time is over: the farm is told."""
     options = ["--runners-per-rank", str(spec.runners_per_rank)] if spec.runners_per_rank else []
-    if spec.time is not None:
-        options += ["--deadline", str(spec.time)]
-        options += ["--drain-before", str(spec.warn_before)] if spec.warn_before else []
     return [*options, *spec.farm_options]
 
 

@@ -111,13 +111,22 @@ def find_deadline(environ: Mapping[str, str], now: float, ask: Asking | None = N
         number = environ.get(job, "")
         if number in ("", "undefined"):
             continue
-        line = [word.format(number) for word in command]
+        line = [word.format(_itself(number, environ)) for word in command]
         try:
             found = moment((ask or _ask)(line), environ, now)
-        except (OSError, subprocess.SubprocessError, ValueError) as error:
+        except (OSError, subprocess.SubprocessError, ValueError, OverflowError) as error:
             return Deadline(None, f"{system}: `{' '.join(line)}`: {error}")
         return Deadline(found, system if found is not None else f"{system}: `{' '.join(line)}` names no limit")
     return Deadline(None, "no batch system that is known here")
+
+
+def _itself(number: str, environ: Mapping[str, str]) -> str:
+    """How a job is asked for; one of an array by its index too, for its number may be that of the whole array."""
+    task = environ.get("SLURM_ARRAY_TASK_ID", "")
+    if task and "SLURM_ARRAY_JOB_ID" in environ and number == environ.get("SLURM_JOB_ID"):
+        return f"{environ['SLURM_ARRAY_JOB_ID']}_{task}"
+    index = environ.get("LSB_JOBINDEX", "0")
+    return f"{number}[{index}]" if index != "0" and number == environ.get("LSB_JOBID") else number
 
 
 def _ask(line: Sequence[str]) -> str:

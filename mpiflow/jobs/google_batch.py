@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from mpiflow.errors import ConfigurationError
-from mpiflow.jobs.cloud_job import CloudJob, lines
+from mpiflow.jobs.cloud_job import CloudJob, first_lines, lines
 
 #: The image with which Google runs MPI.
 _IMAGE = "batch-hpc-rocky"
@@ -72,7 +72,7 @@ def _script(job: CloudJob) -> str:
         if not spec.python:  # ranks on other machines have sourced nothing
             job = job._replace(spec=replace(spec, python=f"{spec.venv}/bin/python3"))
     first = ["#!/bin/bash", '[ "$BATCH_TASK_INDEX" = 0 ] || exit 0']
-    return "\n".join((*first, *lines(job, '"$BATCH_HOSTS_FILE"', made))) + "\n"
+    return "\n".join((*first, *first_lines(job.spec), *lines(job, '"$BATCH_HOSTS_FILE"', made))) + "\n"
 
 
 def _volume(what: str, where: str) -> dict[str, Any]:

@@ -165,6 +165,6 @@ def _together(hosts: Iterable[Host]) -> list[Host]:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text() if path else ""
+        return Path(path).read_text(errors="replace") if path else ""
     except OSError:
         return ""  # some sites have the file on the first node only: the hosts are not known here

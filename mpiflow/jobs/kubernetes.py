@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpiflow.errors import ConfigurationError
-from mpiflow.jobs.cloud_job import CloudJob, lines
+from mpiflow.jobs.cloud_job import CloudJob, first_lines, lines
 
 #: Where the operator puts the hosts.
 _HOSTS = "/etc/mpi/hostfile"
@@ -31,7 +31,7 @@ def document(job: CloudJob) -> dict[str, Any]:
     spec = job.spec
     policy: dict[str, Any] = {"cleanPodPolicy": "Running", "backoffLimit": spec.max_restarts}
     if spec.time is not None:
-        policy["activeDeadlineSeconds"] = spec.time
+        policy["activeDeadlineSeconds"] = spec.time * (spec.max_restarts + 1)  # it is for all attempts together
     if scheduling := _without_empty({"queue": spec.queue, "priorityClass": spec.qos}):
         policy["schedulingPolicy"] = scheduling
     return {
@@ -53,7 +53,7 @@ def document(job: CloudJob) -> dict[str, Any]:
 
 
 def _launcher(job: CloudJob) -> dict[str, Any]:
-    text = "\n".join(lines(job, _HOSTS))
+    text = "\n".join((*first_lines(job.spec), *lines(job, _HOSTS)))
     # "$(NAME)" would be replaced by Kubernetes, and "$$" is how it spells "$"
     container = _container(job, "launcher") | {"command": ["sh", "-c", text.replace("$", "$$")]}
     return {"containers": [container], **_pod(job)}

@@ -9,6 +9,7 @@ allocation does.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -130,7 +131,7 @@ class LaunchLine:
             more = ["-f" if self._dialect == "hydra" else "--hostfile", path]
             text = hostfile_without(self._hostfile, left_out) if self._hostfile else self._as_hostfile(kept)
         if count is not None:
-            a_host = self._value(self._grammar.ranks_a_host)
+            a_host = self._value(self._grammar.ranks_a_host) or self._mapped()
             hosts = self.hosts if self._dialect == "openmpi" else [Host(name, slots or 1) for name, slots in self.hosts]
             count = _ranks_left(count, hosts, kept, a_host)
             edits |= {option: str(count) for option in self._options if option.name in self._grammar.ranks}
@@ -175,6 +176,11 @@ class LaunchLine:
         values = [option.value for option in self._options if option.name in names]
         return values[-1] if values else None
 
+    def _mapped(self) -> str | None:
+        """How many ranks Open MPI's ``--map-by ppr:4:node`` puts on each host."""
+        said = re.match(r"ppr:(\d+):node\b", self._value(("map-by",)) or "")
+        return said[1] if said else None
+
     def _edited(self, edits: Mapping[Option, str], more: Sequence[str]) -> list[str]:
         words = list(self.words)
         for option, value in sorted(edits.items(), key=lambda edit: -edit[0].start):
@@ -207,7 +213,7 @@ def _ranks_left(ranks: int, hosts: Sequence[Host], kept: Sequence[Host], a_host:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text()
+        return Path(path).read_text(errors="replace")  # names of hosts are ASCII, comments need not be
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise ConfigurationError(f"hostfile {path}: {why} (looked in {os.getcwd()})") from None

@@ -196,7 +196,9 @@ def read(path: Path) -> Machine:
     _check(path, "node.", node, _NODE)
     _check(path, "gpus.", gpus, _GPUS)
     _refuse_unknown(path, "job.", job, sorted(_legal_fields()))
-    requires = tuple(table.get("requires", ()))
+    job = {name: tuple(value) if isinstance(value, list) else value for name, value in job.items()}
+    _check_job(path, job)
+    requires = _texts(path, "requires", table.get("requires", []))
     _refuse_unknown(path, "requires: ", dict.fromkeys(requires), sorted(_legal_fields()))
     return Machine(
         name=path.stem,
@@ -205,13 +207,13 @@ def read(path: Path) -> Machine:
         path=path,
         by_hand=table.get("by_hand", ""),
         requires=requires,
-        job={name: tuple(value) if isinstance(value, list) else value for name, value in job.items()},
+        job=job,
         cores=node.get("cores", 0),
         threads_per_core=node.get("threads_per_core", 1),
         counts_threads=node.get("counts_threads", False),
         gpus=gpus.get("per_node", 0),
         gpu_ranks=gpus.get("ranks_per_node", 0),
-        gpu_options=tuple(gpus.get("launcher_options", ())),
+        gpu_options=_texts(path, "gpus.launcher_options", gpus.get("launcher_options", [])),
         facts=tuple(_facts(path, table.get("facts", []))),
     )
 
@@ -248,6 +250,26 @@ def _check(path: Path, where: str, table: Mapping[str, Any], legal: Mapping[str,
             raise ConfigurationError(f"{path}: {where}{key} is {value!r}; legal is a whole number from 1 up")
 
 
+def _texts(path: Path, key: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ConfigurationError(f"{path}: {key} is {value!r}; legal is a list of texts")
+    return tuple(value)
+
+
+def _check_job(path: Path, job: Mapping[str, Any]) -> None:
+    """See that each value alone is one that a job may have; whether they go together, the job's own values decide."""
+    for name, value in job.items():
+        beside: dict[str, Any] = {"script": "script.py", "warn_before": 0}
+        if name == "wrapper":
+            beside["launcher"] = "wrapped"
+        elif value == "wrapped":
+            beside["wrapper"] = "mpiexec"
+        try:
+            JobSpec(**{**beside, name: value})
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{path}: job.{error}") from None
+
+
 def _facts(path: Path, tables: list[Any]) -> Iterator[Fact]:
     for number, table in enumerate(tables, 1):
         where = f"{path}: fact {number}"
@@ -259,7 +281,7 @@ def _facts(path: Path, tables: list[Any]) -> Iterator[Fact]:
             raise ConfigurationError(f"{where}: checked is {table['checked']!r}; legal are true and false")
         yield Fact(
             topic=table["topic"],
-            about=tuple(table.get("about", ())),
+            about=_texts(path, f"fact {number}: about", table.get("about", [])),
             text=" ".join(str(table["text"]).split()),
             source=str(table["source"]),
             date=str(table["date"]),

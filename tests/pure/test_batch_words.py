@@ -91,6 +91,14 @@ def test_options_of_the_farm_may_stand_on_both_sides() -> None:
         assert (batch.retries, batch.words) == (3, ["t"])
 
 
+@pytest.mark.parametrize("behind", [["--retries", "2"], ["--joblog=log", "--resume"]])
+def test_a_file_with_nothing_but_options_behind_it(behind: list[str]) -> None:
+    parsed = parse(["tasks.txt", *behind])
+    assert parsed.words == ["tasks.txt"]
+    assert (parsed.retries, parsed.resume) == ((2, False) if len(behind[0]) == 9 else (1, True))
+    assert parse(["gzip", "-9", "--retries", "2"]).words == ["gzip", "-9", "--retries", "2"], "a template's own"
+
+
 def test_options_of_the_template_are_its_own() -> None:
     parsed = arguments.parse(["batch", "--joblog", "log", "gzip", "-9", "--retries", "{}", ":::", "-n"])
     batch = parse(parsed.rest)

@@ -59,7 +59,7 @@ def test_an_unknown_machine() -> None:
 def test_submit_prints_the_document_of_a_cloud(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     words = ["--system", "kubernetes", "--container", "image:1", "--time", "90m", "--dry-run", "a.py", "--dry-run"]
     assert submit(words) == 0
-    assert '"activeDeadlineSeconds": 5400' in capsys.readouterr().out
+    assert '"activeDeadlineSeconds": 59400' in capsys.readouterr().out
     assert sorted(path.name for path in here.iterdir()) == ["a.py"]
 
 

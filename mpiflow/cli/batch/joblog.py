@@ -7,6 +7,7 @@ its last line is torn. That line is cut off when the file is taken up again, and
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -129,8 +130,10 @@ class Joblog:
         self.path = path
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-            whole = 0 if anew else _whole_lines(self._fd)
-            os.ftruncate(self._fd, whole)
+            whole = 0
+            if stat.S_ISREG(os.fstat(self._fd).st_mode):  # not /dev/null, nor a pipe: they have nothing to cut off
+                whole = 0 if anew else _whole_lines(self._fd)
+                os.ftruncate(self._fd, whole)
             if not whole:
                 self._write(HEADER)
         except OSError as error:

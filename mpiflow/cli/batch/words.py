@@ -119,12 +119,30 @@ def parse(words: list[str]) -> Words:
 
 
 def _options_first(words: list[str]) -> tuple[list[str], list[str]]:
-    """Options, and everything from the first other word on: a template has options of its own."""
+    """Options, and everything from the first other word on: a template has options of its own.
+
+    One word with nothing but options of ours behind it is no template: ``tasks.txt --retries 2``.
+    """
     position = 0
     while position < len(words) and words[position].startswith("-") and words[position] not in ("-", "--"):
         position += 2 if words[position] in _WITH_VALUE else 1
     rest = words[position:]
-    return words[:position], rest[1:] if rest[:1] == ["--"] else rest
+    if rest[:1] == ["--"]:
+        return words[:position], rest[1:]
+    if _are_options(rest[1:]):
+        return words[:position] + rest[1:], rest[:1]
+    return words[:position], rest
+
+
+def _are_options(words: list[str]) -> bool:
+    """Whether these are options of a batch and nothing else."""
+    position = 0
+    while position < len(words):
+        name, given, _ = words[position].partition("=")
+        if name not in _WITH_VALUE | _FLAGS:
+            return False
+        position += 2 if name in _WITH_VALUE and not given else 1
+    return True
 
 
 def _tries(text: str) -> int:
