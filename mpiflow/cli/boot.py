@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 INIT_TIMEOUT, INIT_TIMEOUT_A_RANK = 120.0, 0.1
 #: Seconds for MPI_Finalize, where no guardian sees to it.
 FINALIZE_WITHIN = 30.0
+#: Commands after which options may go on, and options with no value behind them: `mpiflow.cli.arguments` has them all,
+#: and a parser, which is too much for every rank to load. A test holds the two together.
+_TAKING_OPTIONS = ("run", "batch", "doctor")
+_WITHOUT_VALUE = (
+    "-h", "--help", "--version", "--as-parsl", "--fresh", "--checkpoint-all", "--trust", "--no-guardian",
+    "--no-progress", "--quick", "--resume", "--resume-failed",
+)  # fmt: skip
 #: Signals that a launcher or batch system passes on to every rank.
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
@@ -102,18 +109,22 @@ def _early_options(arguments: list[str]) -> tuple[float, bool]:
     guarded : bool
         Whether a guardian is wanted, where one helps.
     """
-    seconds, guarded, before = INIT_TIMEOUT, True, ""
-    for word in arguments:
-        option, _, value = word.partition("=")
-        if before == "--init-timeout":
-            option, value = before, word
+    seconds, guarded, command = INIT_TIMEOUT, True, ""
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("-") or word in ("-", "--"):
+            if command or word not in _TAKING_OPTIONS:
+                break  # the script, or what a batch is to run: what follows is its own
+            command = word
+            continue
+        option, given, value = word.partition("=")
+        attached = given or (len(word) > 2 and not word.startswith("--"))  # -n8
+        if not attached and option not in _WITHOUT_VALUE:
+            value = next(words, "")
         if option == "--init-timeout" and value.isdecimal():
             seconds = float(value)
-        elif word == "--no-guardian":
+        elif option == "--no-guardian":
             guarded = False
-        elif not word.startswith("-") and not before.startswith("-"):
-            break  # neither an option nor the value of one: the script, and what follows is its own
-        before = word
     return seconds, guarded
 
 

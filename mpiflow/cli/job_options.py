@@ -10,19 +10,22 @@ import sys
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from mpiflow.cli import arguments as farm
+from mpiflow.cli.job_commands import check as check_command
 from mpiflow.errors import ConfigurationError
 from mpiflow.jobs import machines
 from mpiflow.jobs.clouds import CLOUDS
 from mpiflow.jobs.detect import find_system
-from mpiflow.jobs.spec import JobSpec, parse_memory
+from mpiflow.jobs.spec import COMMANDS, JobSpec, parse_memory
 from mpiflow.jobs.systems import parse_time
 
 _DESCRIPTION = "Write a batch script for a script, and submit it: it goes on by itself until its work is done."
 _EPILOG = """\
-Whatever follows the script is the script's own.
+Whatever follows the script is the script's own. In its place may be `batch` with its words, or `doctor`; a script
+that is called like that is said as ./batch.
 
-example:
+examples:
   mpiflow submit --nodes 128 --ranks-per-node 64 --time 2:00:00 --account X --queue Y script.py --steps 10
+  mpiflow submit --nodes 4 --ranks-per-node 16 batch tasks.txt --retries 2
 
 Options of the farm are taken as well, such as --checkpoint-all, --config or --isolation; `mpiflow --help` has them.
 """
@@ -148,14 +151,18 @@ def parse(words: list[str]) -> Asked:
     if "memory" in values:
         values["memory"] = parse_memory(values["memory"])
     spec = JobSpec(script=rest[0], arguments=tuple(rest[1:]), farm_options=passed_on, **values)
+    if spec.script in COMMANDS:
+        if cloud:
+            raise ConfigurationError(f"{spec.script}: a document for a cloud is made for a script only")
+        check_command(spec)
     return Asked(machines.fill(spec), cloud, said.dry_run, said.wait)
 
 
 def _system(values: dict[str, Any]) -> str:
     """The batch system whose way to write times counts."""
-    if "system" in values:
+    if values.get("system"):
         return str(values["system"])
-    if "machine" in values:
+    if values.get("machine"):
         return str(machines.find(values["machine"]).job.get("system", "")) or find_system()
     return find_system()
 
@@ -207,7 +214,9 @@ class _PassOn(argparse.Action):
 def _parser() -> argparse.ArgumentParser:
     made = _Parser(
         prog="mpiflow submit",
-        usage="mpiflow submit [options] script.py [the script's own arguments ...]",
+        usage="mpiflow submit [options] script.py [the script's own arguments ...]\n"
+        "       mpiflow submit [options] batch FILE | TEMPLATE ::: INPUT ...\n"
+        "       mpiflow submit [options] doctor",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

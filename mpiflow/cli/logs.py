@@ -65,7 +65,7 @@ def latest() -> Job:
     ConfigurationError
         There is none.
     """
-    records = all_records()
+    records = all_records(lambda line: print(f"mpiflow logs: {line}", file=sys.stderr))
     if not records:
         raise ConfigurationError("which job? None was submitted from this account")
     return Job(records[0])

@@ -19,7 +19,7 @@ _NEAR_THE_END = 65_536
 
 
 def status(arguments: list[str]) -> int:
-    """Run the subcommand; returns its exit code: 0 when the state is known, 1 when it is not.
+    """Run the subcommand; returns its exit code: 0 when all states are known, 1 when one is not, 2 for what is no job.
 
     Parameters
     ----------
@@ -40,11 +40,13 @@ def status(arguments: list[str]) -> int:
     if not said.jobs:
         return jobs([])
     code = 0
-    try:
-        found = [_run_directory(text) or find(text, said.system) for text in said.jobs]
-    except ConfigurationError as error:
-        print(f"mpiflow status: {error}", file=sys.stderr)
-        return 2
+    found: list[Path | Job] = []
+    for text in said.jobs:
+        try:
+            found.append(_run_directory(text) or find(text, said.system))
+        except ConfigurationError as error:
+            print(f"mpiflow status: {error}", file=sys.stderr)
+            code = 2
     for one in found:
         if isinstance(one, Path):
             print(f"run {one}: {_how_a_run_stands(one)}")
@@ -58,7 +60,7 @@ def status(arguments: list[str]) -> int:
 
 
 def jobs(arguments: list[str]) -> int:
-    """Run the subcommand ``mpiflow jobs``; returns its exit code.
+    """Run the subcommand ``mpiflow jobs``; returns its exit code: 1 where a record cannot be read.
 
     Parameters
     ----------
@@ -70,17 +72,16 @@ def jobs(arguments: list[str]) -> int:
     )
     parser.add_argument("-n", "--number", type=int, default=20, metavar="N", help="at most so many (default 20)")
     said = parser.parse_args(arguments)
-    try:
-        found = [Job(record) for record in all_records()[: max(said.number, 0)]]
-    except ConfigurationError as error:
-        print(f"mpiflow jobs: {error}", file=sys.stderr)
-        return 2
+    damaged: list[str] = []
+    found = [Job(record) for record in all_records(damaged.append)[: max(said.number, 0)]]
     for job in found:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.record.submitted))
         print(f"{job.id:<12} {job.system:<10} {when}  {job.record.name:<20} {in_words(job.status())}")
-    if not found:
+    for line in damaged:
+        print(f"mpiflow jobs: {line}", file=sys.stderr)
+    if not found and not damaged:
         print("none was submitted from this account", file=sys.stderr)
-    return 0
+    return 1 if damaged else 0
 
 
 def _run_directory(text: str) -> Path | None:

@@ -180,6 +180,8 @@ class Job:
         if state is not None and state.state != UNKNOWN:
             if self.system == "gridengine" and state.exit_code == GRID_ENGINE_AGAIN:
                 return self._after_another_run(job)
+            if state.state == DONE and self.record.array and (own := self._own_word(job)):
+                return ended_with(own, "as a script of it has left word")  # queues forget members one by one
             return state
         own = self._own_word(job)
         if own is not None and not answered.error:
@@ -207,7 +209,7 @@ class Job:
         if not self.output:
             return None
         try:
-            lines = Path(self.output, ENDED).read_text().splitlines()
+            lines = Path(self.output, ENDED).read_text(errors="replace").splitlines()
         except FileNotFoundError:
             return None
         said = [words for line in lines if len(words := line.split()) == 3 and words[2].isdecimal()]
@@ -260,7 +262,8 @@ def find(text: str, system: str = "") -> Job:
     known = record.find(text)
     if known is not None:
         return Job(known)
-    if os.path.sep in text or not text or text.startswith("-") or not any(letter.isdigit() for letter in text):
+    may_be = system == "flux" or text.startswith("ƒ") or any(letter.isdigit() for letter in text)  # flux: base 58
+    if os.path.sep in text or not text or text.startswith("-") or not may_be:
         raise ConfigurationError(f"{text}: neither the id of a job nor the directory of one")
     here = os.getcwd()
     unknown = Record(

@@ -380,28 +380,46 @@ def parse_flux(text: str) -> dict[str, JobState]:
     return found
 
 
-_CONDOR = {1: PENDING, 2: RUNNING, 3: CANCELLED, 5: PENDING, 6: RUNNING, 7: RUNNING}
+_CONDOR = {1: PENDING, 2: RUNNING, 5: PENDING, 6: RUNNING, 7: RUNNING}
+#: JobStatus of a job that was removed, that has ended by itself, that is held.
+_REMOVED, _COMPLETED, _HELD = 3, 4, 5
 
 
-def parse_condor(text: str) -> dict[str, JobState]:
-    """What ``-af ClusterId JobStatus ExitCode ExitBySignal ExitSignal HoldReason`` prints."""
+def parse_condor_q(text: str) -> dict[str, JobState]:
+    """What ``-af ClusterId ProcId JobStatus ExitCode ExitBySignal ExitSignal HoldReason`` prints: jobs in the queue.
+
+    One that was removed stays there for as long as it takes to end, and one that has ended until its output is there.
+    """
+    return _condor(text, JobState(RUNNING, None, "being removed"))
+
+
+def parse_condor_history(text: str) -> dict[str, JobState]:
+    """The same of jobs that have left the queue."""
+    return _condor(text, JobState(CANCELLED))
+
+
+def _condor(text: str, removed: JobState) -> dict[str, JobState]:
+    """States by the cluster, which is the id of ours, and by ``cluster.process``, as HTCondor's tools say it."""
     found = _Gathered()
     for line in text.splitlines():
-        words = line.split(None, 5)
-        if len(words) < 5 or not words[0].isdecimal() or not words[1].isdecimal():
+        words = line.split(None, 6)
+        if len(words) < 6 or not all(word.isdecimal() for word in words[:3]):
             continue
-        number = int(words[1])
-        if number == 4:
-            signal = int(words[4]) if words[3] == "true" and words[4].isdecimal() else 0
-            state = ended_with(signalled(int(words[2]) if words[2].isdecimal() else 0, signal))
+        number = int(words[2])
+        if number == _REMOVED:
+            state = removed
+        elif number == _COMPLETED:
+            signal = int(words[5]) if words[4] == "true" and words[5].isdecimal() else 0
+            state = ended_with(signalled(int(words[3]) if words[3].isdecimal() else 0, signal))
         else:
-            held = f"held: {words[5]}" if number == 5 and len(words) > 5 else ""
+            held = f"held: {words[6].strip()}" if number == _HELD and len(words) > 6 else ""
             state = JobState(_CONDOR.get(number, UNKNOWN), None, held)
         found.add(words[0], state)
+        found.add(f"{words[0]}.{words[1]}", state)
     return found.states()
 
 
-_CONDOR_FIELDS = ("-af", "ClusterId", "JobStatus", "ExitCode", "ExitBySignal", "ExitSignal", "HoldReason")
+_CONDOR_FIELDS = ("-af", "ClusterId", "ProcId", "JobStatus", "ExitCode", "ExitBySignal", "ExitSignal", "HoldReason")
 _FLUX_FORMAT = "{id.f58}|{id.dec}|{state}|{result}|{returncode}"
 _SQUEUE_FIELDS = "JobArrayID:40,State:24,exit_code:12,Reason:200"
 
@@ -431,7 +449,7 @@ QUESTIONS: dict[str, Questions] = {
     ),
     "flux": Questions(Question(("flux", "jobs", "-a", "-n", f"--format={_FLUX_FORMAT}", "{}"), parse_flux)),
     "htcondor": Questions(
-        Question(("condor_q", "{}", *_CONDOR_FIELDS), parse_condor),
-        Question(("condor_history", "{}", "-limit", "1000", *_CONDOR_FIELDS), parse_condor),
+        Question(("condor_q", "{}", *_CONDOR_FIELDS), parse_condor_q),
+        Question(("condor_history", "{}", "-limit", "1000", *_CONDOR_FIELDS), parse_condor_history),
     ),
 }

@@ -25,8 +25,12 @@ ANSWER_WITHIN = 30.0
 #: Seconds between two looks: the least, how much longer each time while nothing changes, and the most.
 FIRST, GROWTH, MOST = 1.0, 1.5, 60.0
 
-#: Words by which a batch system says that it does not know a job, or not any more.
-_NOT_KNOWN = re.compile(r"invalid job ?id|unknown job|job has finished|not found|do(es)? not exist", re.IGNORECASE)
+#: Words by which a batch system says that it does not know a job, or not any more; a server that is "not found" is no
+#: such word.
+_NOT_KNOWN = re.compile(
+    r"invalid job ?id|unknown job|jobid \S+ unknown|job has finished|\bjob\b.*(not found|do(es)? not exist)",
+    re.IGNORECASE,
+)
 
 
 def look(system: str, ids: Iterable[str], running: Running = run) -> dict[str, JobState]:

@@ -13,6 +13,7 @@ import shlex
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from mpiflow.jobs.job import Job
 from mpiflow.jobs.machines import fill
 from mpiflow.jobs.quoting import file_name
 from mpiflow.jobs.record import Record
+from mpiflow.jobs.spec import COMMANDS
 
 if TYPE_CHECKING:
     from mpiflow.jobs.spec import JobSpec
@@ -50,10 +52,22 @@ def completed(spec: JobSpec) -> JobSpec:
     spec = fill(spec)
     whole = spec.completed(spec.system or find_system())
     script = os.path.join(whole.directory, whole.script)
-    if not os.path.isfile(script):
+    if whole.script not in COMMANDS and not os.path.isfile(script):
         what = "is a directory; a Python script is wanted" if os.path.isdir(script) else "there is no such file"
         raise ConfigurationError(f"{whole.script}: {what} (looked in {whole.directory})")
+    _check_files(whole)
     return replace(whole, output=_free(Path(whole.output), whole.name))
+
+
+def _check_files(whole: JobSpec) -> None:
+    """See that files which are named from the job's directory are there; absolute ones may be the nodes' own."""
+    named = [("setup", path) for path in whole.setup]
+    named += [("venv", os.path.join(whole.venv, "bin", "activate"))] if whole.venv else []
+    named += [("stage_env", whole.stage_env)] if whole.stage_env else []
+    named += [("config", path) for option, path in pairwise(whole.farm_options) if option == "--config"]
+    for field, path in named:
+        if not os.path.isfile(os.path.join(whole.directory, path)) and not os.path.isabs(path):
+            raise ConfigurationError(f"{field} names {path}: there is no such file (looked in {whole.directory})")
 
 
 def dry_run(spec: JobSpec) -> str:
@@ -71,7 +85,7 @@ def dry_run(spec: JobSpec) -> str:
     """
     from mpiflow.jobs.render import has_description, render, render_description
 
-    whole = completed(spec)
+    whole = _with_joblog(completed(spec))
     text = render(whole)
     if has_description(whole.system):
         text += f"\n# --- {DESCRIPTION}\n" + render_description(whole, os.path.join(whole.output, SCRIPT))
@@ -110,7 +124,7 @@ def submit(spec: JobSpec) -> Job:
         The batch system does not take it; with its words.
     """
     dry_run(spec)  # what cannot be said to this batch system shows before anything is made
-    whole = _with_directory(completed(spec))
+    whole = _with_joblog(_with_directory(completed(spec)))
     script = _write_script(whole)
     ids: list[str] = []
     try:
@@ -124,6 +138,14 @@ def submit(spec: JobSpec) -> Job:
         words += f"`mpiflow cancel {whole.output}` ends them"
         raise SubmitException(whole.name, words, error.stdout, error.stderr, error.retcode) from error
     return Job(_write_down(whole, ids))
+
+
+def _with_joblog(whole: JobSpec) -> JobSpec:
+    """A batch that goes on leaves out what is done: its joblog is in its own directory, unless the user names one."""
+    if whole.script != "batch" or any(word.partition("=")[0] == "--joblog" for word in whole.arguments):
+        return whole
+    joblog = os.path.join(whole.output, "joblog")
+    return replace(whole, arguments=("--joblog", joblog, "--resume", *whole.arguments))
 
 
 def _with_directory(whole: JobSpec) -> JobSpec:

@@ -2,123 +2,45 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import re
+import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from standins import commands, spool
-
-#: What launchers and batch systems tell a process; none of it may come from the shell that runs the tests.
-_NOT_INHERITED = (
-    "PMI",
-    "OMPI_",
-    "PRTE_",
-    "HYDRA_",
-    "HYDI_",
-    "MPI_LOCAL",
-    "SLURM_",
-    "SGE_",
-    "PBS_",
-    "LSB_",
-    "LSF_",
-    "FLUX_",
-    "COBALT_",
-    "MPIFLOW_",
-    "JOB_ID",
-    "STANDIN_",
-)
+from standins.standin import Standin
 
 
-class Standin:
-    """A stand-in that is ready to take jobs.
-
-    Attributes
-    ----------
-    base : Path
-        Its directory.
-    environment : dict of str to str
-        In which its commands are found.
-    """
-
-    def __init__(self, base: Path, system: str, mpiexec: str) -> None:
-        self.base, self.system, self.mpiexec = base, system, mpiexec
-        programs = commands.install(base, system, mpiexec)
-        own = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
-        path = f"{programs}:{os.path.dirname(sys.executable)}:{own.get('PATH', '')}"
-        self.environment = own | {"PATH": path}
-
-    def plays(self, name: str, part: str) -> None:
-        """Let one more command play a part, such as mpiexec that of PALS."""
-        commands.command(self.base / "bin", name, self.base, self.system, self.mpiexec, part)
-
-    def run(self, *line: str, cwd: Path, stdin: str | None = None, code: int = 0) -> str:
-        """Run a command; what it printed, and what it complained of, when the code is as it should be."""
-        ran = subprocess.run(
-            line,
-            cwd=cwd,
-            env=self.environment,
-            input=stdin or "",
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert ran.returncode == code, f"{' '.join(line)}: {ran.returncode}: {ran.stdout}{ran.stderr}"
-        return ran.stdout + ran.stderr
-
-    def wait(self, number: int, within: float = 120.0) -> int:
-        """Wait for the end of a job; its exit code."""
-        end = time.monotonic() + within
-        place = self.base / "jobs" / str(number)
-        while spool.look(place).get("state") != "done":
-            assert time.monotonic() < end, f"job {number} has not ended: {spool.look(place)}\n{self.story()}"
-            time.sleep(0.1)
-        return int(spool.look(place)["code"])
-
-    def runs(self, number: int) -> int:
-        """How often a job was started."""
-        return int(spool.look(self.base / "jobs" / str(number))["runs"])
-
-    def jobs(self) -> list[int]:
-        """The numbers of all jobs."""
-        return sorted(int(place.name) for place in (self.base / "jobs").iterdir())
-
-    def story(self) -> str:
-        """All that was written, for a failed test."""
-        parts = [path for path in sorted(self.base.rglob("keeper")) if path.is_file()]
-        return "\n".join(f"--- {path}\n{path.read_text()}" for path in parts)
-
-    def close(self) -> None:
-        """End every process of every job."""
-        for place in (self.base / "jobs").iterdir():
-            spool.tell(place, cancelled=True)
-        mark = f"{self.base / 'bin'}:".encode()
-        for process in Path("/proc").iterdir():
-            if not re.fullmatch(r"\d+", process.name) or int(process.name) == os.getpid():
-                continue
-            with contextlib.suppress(OSError):
-                if mark in (process / "environ").read_bytes():
-                    os.kill(int(process.name), signal.SIGKILL)
+@functools.cache
+def our_mpiexec() -> str | None:
+    """The words that start ranks on this machine, as any user; None where no mpiexec is known."""
+    beside = Path(sys.executable).parent / "mpiexec"
+    path = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if path is None:
+        return None
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=30).stdout
+    if found := re.search(r"\(Open MPI\)\s+v?(\d+)", said):
+        flags = ["--oversubscribe", "--bind-to", "none"]
+        flags += ["--with-ft", "ulfm"] if int(found[1]) >= 5 else []
+        flags += ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    elif "HYDRA" in said:
+        flags = ["-launcher", "fork", "-host", "localhost"]
+    else:
+        return None
+    return shlex.join([path, *flags])
 
 
 @pytest.fixture
 def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Standin]]:
     """Bring up a stand-in by its name."""
-    beside = Path(sys.executable).parent / "mpiexec"
-    mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
-    if (
-        mpiexec is None
-        or "HYDRA" not in subprocess.run([mpiexec, "--version"], capture_output=True, text=True, check=False).stdout
-    ):
-        pytest.skip("the ranks behind a launcher's name are started by the mpiexec of MPICH, and there is none")
+    mpiexec = our_mpiexec()
+    if mpiexec is None:
+        pytest.skip("no mpiexec of MPICH or Open MPI beside this interpreter or on PATH")
     started: list[Standin] = []
 
     def bring(system: str) -> Standin:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from standins import cobalt, flux, launchers, lsf, pbs
+from standins import cobalt, flux, htcondor, launchers, lsf, pbs
 from standins.request import Refused, Request
 
 
@@ -138,6 +138,45 @@ def test_what_launchers_refuse(
     with pytest.raises(Refused) as refused:
         launcher(line.split())  # type: ignore[operator]
     assert complaint in refused.value.words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines", "complaint"),
+    [
+        (["-terse", "none.sub"], "", "Failed to open command file (none.sub)"),
+        (["-tense", "job.sub"], "", "unrecognized option"),
+        (["job.sub"], "executable = none.sh", "Executable file {here}/none.sh does not exist"),
+        (["job.sub"], "initialdir = /none\nexecutable = {here}/job.sh", "No such directory: /none"),
+        (["job.sub"], "executable = job.sh\noutput = /none/out", 'Can\'t open "/none/out"'),
+        (["job.sub"], "executable = job.sh\nchekpoint_exit_code = 85", "unused by condor_submit. Is it a typo?"),
+        (["job.sub"], "executable = job.sh\nuniverse = parallel\nmachine_count = 2", "no dedicated scheduler"),
+        (["job.sub"], "executable = job.sh\nqueue 2", "2 jobs; our descriptions are of one"),
+    ],
+)
+def test_what_condor_submit_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], lines: str, complaint: str
+) -> None:
+    pytest.importorskip("classad", reason="PyPI htcondor (23.10) is not installed")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "job.sub").write_text(lines.replace("{here}", str(tmp_path)) + "\nqueue\n")
+    with pytest.raises(Refused) as refused:
+        htcondor.submit(arguments, 7)
+    assert complaint.replace("{here}", str(tmp_path)) in refused.value.words
+
+
+def test_condor_submit_reads_what_a_job_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("classad", reason="PyPI htcondor (23.10) is not installed")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "job.sub").write_text(
+        "executable = job.sh\nrequest_cpus = 4\noutput = out.$(Cluster)\nerror = out.$(Cluster)\n"
+        'environment = "A=$(Cluster).$(Process)"\ncheckpoint_exit_code = 85\nallowed_execute_duration = 60\nqueue\n'
+    )
+    request = htcondor.submit(["-terse", "job.sub"], 7)
+    assert (request.ranks_per_node, request.output, request.seconds) == (4, "out.7", 60)
+    assert (request.environment, request.requeue_on) == ({"A": "7.0"}, [85])
+    assert htcondor.job_id(request, 7) == "7.0 - 7.0"
 
 
 def test_pals_takes_long_options_with_one_dash(monkeypatch: pytest.MonkeyPatch) -> None:

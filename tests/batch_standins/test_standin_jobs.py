@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Standin
+from standins.standin import Standin
 
 PROGRAM = 'from mpi4py.MPI import COMM_WORLD as w; import sys; sys.stdout.write("rank %d of %d\\n" % (w.rank, w.size))'
 WORLD = f"{sys.executable} -c '{PROGRAM}'"
@@ -20,7 +20,6 @@ HEADS = {
     "flux": "#flux: -N1 --nslots=2 --time-limit=1m --job-name=job --output=out",
 }
 LAUNCH = {
-    "pbs": "mpiexec -n 2",
     "torque": "aprun -n 2",
     "cobalt": "aprun -n 2 -N 2",
     "lsf": "jsrun -n 2",
@@ -42,7 +41,8 @@ def test_a_job_has_an_mpi_world_and_its_exit_code(
     standin: Callable[[str], Standin], system: str, tmp_path: Path
 ) -> None:
     one = standin(system)
-    one.run(*write(tmp_path, system, f"{LAUNCH[system]} {WORLD}\nexit 7"), cwd=tmp_path)
+    launch = LAUNCH.get(system, f"{one.mpiexec} -n 2")
+    one.run(*write(tmp_path, system, f"{launch} {WORLD}\nexit 7"), cwd=tmp_path)
     assert one.wait(1) == 7, one.story()
     assert sorted((tmp_path / "out").read_text().split("\n")) == ["", "rank 0 of 2", "rank 1 of 2"]
 

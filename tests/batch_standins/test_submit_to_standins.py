@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Standin
+    from standins.standin import Standin
 
 pytestmark = pytest.mark.timeout(240)
 
 #: What each batch system wants to be told.
 OPTIONS = {
-    "pbs": ("--launcher", "hydra"),
-    "torque": ("--launcher", "hydra"),
-    "cobalt": ("--time", "5m", "--launcher", "hydra"),
-    "lsf": ("--launcher", "hydra"),
+    "pbs": ("--launcher", "mpiexec"),
+    "torque": ("--launcher", "mpiexec"),
+    "cobalt": ("--time", "5m", "--launcher", "mpiexec"),
+    "lsf": ("--launcher", "mpiexec"),
     "flux": (),
 }
 QUICK = "import sys; print('got', sys.argv[1:], flush=True); sys.exit(3)"

@@ -72,6 +72,23 @@ def test_wait(environment: dict[str, str], tmp_path: Path) -> None:
     assert re.search(r" fork +\S+ \S+ +script +failed with code 3", listed), listed
 
 
+def test_a_batch(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "tasks.txt").write_text("echo one\nfalse\n[ -e mark ] || { touch mark; exit 1; }\n")
+    options = ("--system", "fork", "--ranks-per-node", "3", "--wait")
+    ran = types(environment, tmp_path, "submit", *options, "batch", "tasks.txt", "--retries", "2")
+    assert ran.returncode == 1, ran
+    assert "one" in ran.stdout.splitlines()
+    joblog = (tmp_path / "runinfo/jobs/batch-000/joblog").read_text().splitlines()
+    assert sorted(line.split("\t")[6] for line in joblog[1:]) == ["0", "0", "1"]
+
+
+def test_a_doctor(environment: dict[str, str], tmp_path: Path) -> None:
+    options = ("--system", "fork", "--ranks-per-node", "3", "--relaunches", "1", "--wait")
+    ran = types(environment, tmp_path, "submit", *options, "doctor")
+    assert ran.returncode in (0, 1), ran  # 1: not all is as it should be on this machine
+    assert ran.stdout.count("ranks          3: rank 0 for the script, 2 workers") == 1, "and is not started again"
+
+
 def test_it_goes_on_after_its_submitter_and_can_be_ended(environment: dict[str, str], tmp_path: Path) -> None:
     job = submitted(environment, tmp_path, FOREVER)
     eventually(tmp_path, "here", "*.out")

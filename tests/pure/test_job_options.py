@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,16 @@ def test_values() -> None:
 def test_a_number_alone_means_what_it_means_there(system: str, seconds: int) -> None:
     spec = job_options.parse(["--system", system, "--time", "90", "--warn-before", "9", "script.py"]).spec
     assert spec.time == seconds
+
+
+@pytest.mark.parametrize("option", ["--system", "--machine"])
+def test_an_empty_name_is_none(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a variable that is not set: what is found counts, and there a number alone is seconds."""
+    for name in ("qsub", "pbs_hostn"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert job_options.parse([option, "", "--time", "90", "--warn-before", "9", "script.py"]).spec.time == 90
 
 
 def test_the_machine_says_which_batch_system_it_has() -> None:

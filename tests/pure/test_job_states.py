@@ -16,7 +16,8 @@ from mpiflow.jobs.states import (
     in_words,
     parse_bjobs,
     parse_cobalt,
-    parse_condor,
+    parse_condor_history,
+    parse_condor_q,
     parse_flux,
     parse_grid_engine,
     parse_pbs,
@@ -198,14 +199,19 @@ def test_flux_jobs() -> None:
 
 def test_condor_q() -> None:
     text = (
-        "7 2 undefined undefined undefined undefined\n8 4 3 false undefined undefined\n9 4 undefined true 9 undefined\n"
+        "7 0 2 undefined undefined undefined undefined\n8 0 4 3 false undefined undefined\n"
+        "9 0 4 undefined true 9 undefined\n10 0 5 undefined undefined undefined it has no file\n"
+        "11 0 3 undefined undefined undefined undefined\n"
     )
-    text += "10 5 undefined undefined undefined it has no file\n11 3 undefined undefined undefined undefined\n"
-    found = parse_condor(text)
+    found = parse_condor_q(text)
     assert [found[job][:2] for job in ("7", "8", "9", "10", "11")] == [
-        (RUNNING, None), (FAILED, 3), (FAILED, 137), (PENDING, None), (CANCELLED, None),
+        (RUNNING, None), (FAILED, 3), (FAILED, 137), (PENDING, None), (RUNNING, None),
     ]  # fmt: skip
     assert found["10"].words == "held: it has no file"
+    assert found["11"].words == "being removed"
+    assert found["8.0"] == found["8"], "as its own tools say it"
+    gone = parse_condor_history(text)
+    assert (gone["11"].state, gone["8"]) == (CANCELLED, found["8"])
 
 
 def test_an_array_stands_as_its_least_advanced_task() -> None:

@@ -5,6 +5,7 @@ The batch system is a shell script for each of its commands, run for real.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -95,6 +96,11 @@ def test_dry_run_makes_nothing(cluster: Cluster, capsys: pytest.CaptureFixture[s
     assert sorted(os.listdir(cluster.place)) == ["bin", "script.py"]
 
 
+def test_files_of_the_nodes_own_need_not_be_here(cluster: Cluster) -> None:
+    own = ("--setup", "/nodes/own.sh", "--venv", "/nodes/env")
+    assert main(["submit", "--dry-run", "--system", "slurm", *own, "script.py"]) == 0
+
+
 def test_a_cloud_has_a_document(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["submit", "--system", "kubernetes", "--container", "example.org/it:1", "--time", "90", "script.py"]
     assert main(["submit", "--dry-run", *words[1:]]) == 0
@@ -155,7 +161,7 @@ def test_the_job_is_rejected(cluster: Cluster) -> None:
     assert str(caught.value).endswith("code 3):\nsbatch: error: invalid account\nsbatch: error: ask Anna")
     assert (caught.value.job_name, caught.value.retcode) == ("script", 3)
     assert caught.value.stderr.startswith("sbatch: error: invalid account")
-    assert record.all_records() == []
+    assert record.all_records(pytest.fail) == []
 
 
 def test_a_later_link_is_rejected_and_the_first_ones_are_named(cluster: Cluster) -> None:
@@ -209,6 +215,10 @@ def test_a_list_that_cannot_be_written_costs_no_job(cluster: Cluster, capsys: py
         (["--machine", "perlmuter", "script.py"], "did you mean perlmutter"),
         (["--isolation", "glass", "script.py"], "argument --isolation: invalid choice: 'glass'"),
         (["--template", "none.j2", "script.py"], "template none.j2"),
+        (["--setup", "none.sh", "script.py"], "setup names none.sh: there is no such file (looked in "),
+        (["--venv", "none", "script.py"], "venv names none/bin/activate: there is no such file"),
+        (["--stage-env", "none.tar.gz", "script.py"], "stage_env names none.tar.gz: there is no such file"),
+        (["--config", "none.toml", "script.py"], "config names none.toml: there is no such file"),
     ],
 )
 def test_command_lines_that_are_wrong(
@@ -239,6 +249,18 @@ def test_a_queue_that_forgets_finished_jobs(cluster: Cluster) -> None:
     cluster.squeue("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
     silent = Job(job.record, Poller()).status()
     assert silent == (UNKNOWN, None, "squeue: slurm_load_jobs error: Unable to contact slurm controller")
+
+
+def test_a_member_of_an_array_that_failed_and_is_forgotten(cluster: Cluster) -> None:
+    """Queues forget the members of an array one by one, each some minutes after its end."""
+    job = job_of(JobSpec(script="script.py", system="slurm", time=600, array="1-2"))
+    cluster.squeue("echo '17_2 COMPLETED 0 None'")
+    Path(job.output, "ended").write_text("17_1 1 85\n17_1 2 3\n17_2 1 0\n")
+    assert Job(job.record, Poller()).status() == (FAILED, 3, "as a script of it has left word")
+    Path(job.output, "ended").write_text("17_1 1 85\n17_1 2 0\n17_2 1 0\n")
+    assert Job(job.record, Poller()).status()[:2] == (DONE, 0)
+    cluster.squeue("echo '17_2 RUNNING 0 None'")
+    assert Job(job.record, Poller()).status().state == RUNNING
 
 
 def test_wait_for_a_job_that_everybody_has_forgotten(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,18 +356,103 @@ def test_no_job_at_all(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> 
     assert "which job? None was submitted from this account" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"ids": 3}', '{"ids": ["1"]}'])
-def test_a_damaged_record(cluster: Cluster, text: str) -> None:
-    (cluster.place / "job.json").write_text(text)
-    with pytest.raises(ConfigurationError, match="is damaged, or no record of a job"):
-        find(str(cluster.place))
+#: What may be in a record, and what is said of it. A text of no JSON is the whole record, the others change its fields.
+DAMAGES = [
+    ("", "Expecting value: line 1 column 1 (char 0)"),
+    ('{"system": "slu', "Unterminated string starting at: line 1 column 12 (char 11)"),
+    ("[1, 2]", "it holds a list, and no object"),
+    ("\x00\x00\x00\x00", "Expecting value: line 1 column 1 (char 0)"),
+    ({"array": None}, "array is None"),
+    ({"ids": "17"}, "ids is '17'"),
+    ({"ids": []}, "ids is []"),
+    ({"ids": [17]}, "ids is [17]"),
+    ({"system": "vms"}, "system is 'vms'"),
+    ({"output": 3}, "output is 3"),
+    ({"submitted": "today"}, "submitted is 'today'"),
+    ({"submitted": float("inf")}, "submitted is inf"),
+    ({"name": ...}, "name is missing"),
+]
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGES)
+def test_a_damaged_record_is_one_line_and_the_others_are_shown(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str], damage: str | dict[str, object], words: str
+) -> None:
+    assert main(SUBMIT) == 0
+    cluster.sbatch("echo 18")
+    assert main(SUBMIT) == 0
+    path = cluster.place / "runinfo/jobs/script-001/job.json"
+    if isinstance(damage, dict):
+        changed = json.loads(path.read_text()) | damage
+        damage = json.dumps({key: value for key, value in changed.items() if value is not ...})
+    path.write_text(damage)
+    said = f"{path} is damaged, or no record of a job: {words}; `mpiflow status --system NAME ID` asks about the job"
+    capsys.readouterr()
+    for command in ("jobs", "status"):
+        assert main([command]) == 1
+        streams = capsys.readouterr()
+        assert streams.out.split()[:2] == ["17", "slurm"]
+        assert (streams.err.count("\n"), said in streams.err) == (1, True), streams.err
+    assert main(["status", str(path.parent), "17"]) == 2
+    streams = capsys.readouterr()
+    assert streams.out.startswith("job 17 (Slurm): running\n")
+    assert f"mpiflow status: {said}" in streams.err
+    assert main(["cancel", "17"]) == 0, "what is sound is not hindered"
+    assert capsys.readouterr().err == ""
+    assert main(["logs"]) == 0, "the last job that is known of"
+    assert said in capsys.readouterr().err
+    assert main(["status", "18"]) == 1, "it may be the damaged one"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("entry", [b"", b"\n", b"no\0where\n"])
+def test_a_damaged_entry_of_the_list(cluster: Cluster, capsys: pytest.CaptureFixture[str], entry: bytes) -> None:
+    assert main(SUBMIT) == 0
+    shutil.copy(cluster.place / "runinfo/jobs/script-000/job.json", cluster.place)  # "" is no name of a directory
+    (record.list_directory() / "99991231T000000-slurm-18").write_bytes(entry)
+    (record.list_directory() / "99991231T000000-slurm-19").mkdir()
+    capsys.readouterr()
+    assert main(["jobs"]) == 1
+    streams = capsys.readouterr()
+    assert streams.out.count("\n") == 1
+    assert streams.out.split()[:2] == ["17", "slurm"]
+    assert "slurm-19 cannot be read: Is a directory; without this file the job is in no list" in streams.err
+    assert streams.err.count("\n") == 1, "one that names no directory is one whose directory is gone"
+
+
+def test_a_record_that_cannot_be_read(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(SUBMIT) == 0
+    path = cluster.place / "runinfo/jobs/script-000/job.json"
+    path.unlink()
+    path.mkdir()
+    assert main(["jobs"]) == 1
+    assert f"{path} cannot be read: Is a directory; " in capsys.readouterr().err
+
+
+def test_a_record_of_a_later_version(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(SUBMIT) == 0
+    path = cluster.place / "runinfo/jobs/script-000/job.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"colour": "blue"}))
+    assert main(["status", "17"]) == 0
+
+
+def test_a_directory_whose_name_is_no_text(cluster: Cluster) -> None:
+    place = os.fsdecode(os.fsencode(cluster.place) + b"/caf\xe9")
+    os.mkdir(place)
+    made = dataclasses.replace(job_of().record, output=place, ids=("18",))
+    assert record.write(made) == ""
+    assert record.find("18") == made
+
+
+def test_no_test_writes_into_the_list_of_the_person_who_runs_it() -> None:
+    assert not record.list_directory().is_relative_to(Path.home() / ".local")
 
 
 def test_the_list_forgets_jobs_whose_directory_is_gone(cluster: Cluster) -> None:
     job = job_of()
-    assert [one.ids for one in record.all_records()] == [("17",)]
+    assert [one.ids for one in record.all_records(pytest.fail)] == [("17",)]
     os.rename(job.output, f"{job.output}.old")
-    assert record.all_records() == []
+    assert record.all_records(pytest.fail) == []
 
 
 def test_a_run_directory(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:

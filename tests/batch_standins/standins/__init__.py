@@ -1,4 +1,4 @@
-"""Stand-ins for PBS, Torque, Cobalt, LSF and Flux, none of which can be had here, and for aprun, jsrun and PALS.
+"""Stand-ins for PBS, Torque, Cobalt, HTCondor, LSF and Flux, which cannot be had here, and for aprun, jsrun and PALS.
 
 Each reads a batch script's directives by the documented grammar of the real tool, refuses what that would refuse and
 in its manner (exit code, words on standard error), and then runs the script for real on this machine. A

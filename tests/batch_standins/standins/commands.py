@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from standins import cobalt, flux, launchers, lsf, pbs, spool
+from standins import cobalt, flux, htcondor, launchers, lsf, pbs, spool
 from standins.request import Refused, Request, long_options, short_options
 
 #: What each system brings.
@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "cobalt": ("qsub", "qstat", "qdel", "aprun"),
     "lsf": ("bsub", "bjobs", "bkill", "jsrun"),
     "flux": ("flux",),
+    "htcondor": ("condor_submit", "condor_q", "condor_history", "condor_rm", "condor_hold", "condor_release"),
 }
 _LAUNCHERS = {"aprun": launchers.aprun, "jsrun": launchers.jsrun, "pals": launchers.pals}
 
@@ -35,7 +36,7 @@ def install(base: Path, system: str, mpiexec: str) -> Path:
     system : str
         A key of `COMMANDS`.
     mpiexec : str
-        What starts the ranks behind a launcher's name.
+        What starts the ranks behind a launcher's name: words of a shell.
 
     Returns
     -------
@@ -53,8 +54,9 @@ def install(base: Path, system: str, mpiexec: str) -> Path:
 def command(programs: Path, name: str, base: Path, system: str, mpiexec: str, plays: str = "") -> None:
     """Write one command; ``plays`` says whose part it plays, where that is not its name's."""
     path = programs / name
+    alone = "" if system == "htcondor" else " -S"  # the others need nothing that is installed
     path.write_text(
-        f"#!{sys.executable} -S\nimport os, sys\nos.environ.setdefault('STANDIN_MPIEXEC', {mpiexec!r})\n"
+        f"#!{sys.executable}{alone}\nimport os, sys\nos.environ.setdefault('STANDIN_MPIEXEC', {mpiexec!r})\n"
         f"sys.path.insert(0, {str(Path(__file__).parent.parent)!r})\nfrom standins.commands import main\n"
         f"sys.exit(main({str(base)!r}, {system!r}, {plays or name!r}, sys.argv[1:]))\n"
     )
@@ -69,6 +71,8 @@ def main(base_path: str, system: str, name: str, arguments: list[str]) -> int:
             return _become(_LAUNCHERS[name](arguments))
         if name == "flux":
             return _flux(base, arguments)
+        if system == "htcondor":
+            return _condor(base, name, arguments)
         if name in ("qsub", "bsub"):
             return _submit(base, system, arguments)
         if name in ("qdel", "bkill"):
@@ -99,9 +103,60 @@ def _submit(base: Path, system: str, arguments: list[str]) -> int:
         "flux": lambda: flux.submit(arguments, from_stdin),
     }
     request = reading[system]()
-    number = spool.new(base, system, request, from_stdin)
+    number = spool.reserve(base)
+    spool.new(base, system, request, from_stdin, number)
     print(spool.identity(system, request, number))
     return 0
+
+
+def _condor(base: Path, name: str, arguments: list[str]) -> int:
+    """The commands of HTCondor. A job is its cluster, for each of ours has one process."""
+    if name == "condor_submit":
+        number = spool.reserve(base)
+        try:
+            request = htcondor.submit(arguments, number)
+        except Refused:
+            (base / "jobs" / str(number)).rmdir()
+            raise
+        spool.new(base, "htcondor", request, None, number)
+        print(htcondor.job_id(request, number))
+        return 0
+    if name in ("condor_q", "condor_history"):
+        identities, names = htcondor.columns(arguments, name)
+        for identity in identities:
+            known = _known(base, identity.partition(".")[0])
+            if known is None or (spool.look(known[0])["state"] == "done") != (name == "condor_history"):
+                continue  # the real ones print nothing either
+            found = htcondor.attributes(known[1], int(known[0].name), spool.look(known[0]))
+            print(*(found.get(one, "undefined") for one in names))
+        return 0
+    return _condor_changes(base, name, arguments)
+
+
+def _condor_changes(base: Path, name: str, arguments: list[str]) -> int:
+    """``condor_rm ID...``, ``condor_hold [-reason TEXT] ID...`` and ``condor_release ID...``."""
+    verb, done = {
+        "condor_rm": ("remove", "marked for removal"),
+        "condor_hold": ("hold", "held"),
+        "condor_release": ("release", "released"),
+    }[name]
+    reason = "via condor_hold (by user user)"
+    words = list(arguments)
+    if words[:1] == ["-reason"] and name == "condor_hold":
+        reason, words = words[1], words[2:]
+    code = 0
+    for identity in words:
+        known = _known(base, identity.partition(".")[0])
+        if known is None or spool.look(known[0])["state"] == "done":
+            print(f"Couldn't find/{verb} all jobs in cluster {identity}", file=sys.stderr)
+            code = 1
+            continue
+        change: dict[str, object] = {"cancelled": True}
+        if name != "condor_rm":
+            change = {"held": reason if name == "condor_hold" else ""}
+        spool.tell(known[0], **change)
+        print(f"All jobs in cluster {identity} have been {done}")
+    return code
 
 
 def _cancel(base: Path, identities: list[str]) -> int:

@@ -1,19 +1,23 @@
-"""Stand-ins for aprun, jsrun, ``flux run`` and PALS: they check their options, and hydra's mpiexec starts the ranks."""
+"""Stand-ins for aprun, jsrun, ``flux run`` and PALS: they check their options, and an mpiexec starts the ranks."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 
 from standins.request import Refused, long_options, whole_number
 
 
-def hydra(words: list[str], ranks: int, environment: Sequence[str] = ()) -> list[str]:
-    """The line that really starts the program."""
-    mpiexec = os.environ.get("STANDIN_MPIEXEC", "mpiexec")
-    given = [word for pair in environment for word in ("-genv", *pair.partition("=")[::2])]
-    return [mpiexec, "-launcher", "fork", "-host", "localhost", *given, "-n", str(ranks), *words]
+def started(words: list[str], ranks: int, environment: Sequence[str] = ()) -> list[str]:
+    """The line that really starts the program: the mpiexec that the stand-in was made with, of MPICH or of Open MPI."""
+    mpiexec = shlex.split(os.environ.get("STANDIN_MPIEXEC", "mpiexec"))
+    if "-launcher" in mpiexec:
+        given = [word for pair in environment for word in ("-genv", *pair.partition("=")[::2])]
+    else:
+        given = [word for pair in environment for word in ("-x", pair)]
+    return [*mpiexec, *given, "-n", str(ranks), *words]
 
 
 def aprun(arguments: Sequence[str]) -> list[str]:
@@ -52,7 +56,7 @@ def aprun(arguments: Sequence[str]) -> list[str]:
     nodes = int(os.environ.get("COBALT_PARTSIZE") or os.environ.get("PBS_NUM_NODES") or 1)
     if "-N" in said and -(-ranks // int(said["-N"])) > nodes:
         raise Refused("apsched: claim exceeds reservation's node-count")
-    return hydra(_program(words, "aprun"), ranks, environment)
+    return started(_program(words, "aprun"), ranks, environment)
 
 
 def jsrun(arguments: Sequence[str]) -> list[str]:
@@ -112,7 +116,7 @@ def jsrun(arguments: Sequence[str]) -> list[str]:
     per_host = int(said.get("rs_per_host", "0")) * int(said.get("tasks_per_rs", "1"))
     if per_host and ranks > per_host * int(os.environ.get("LSB_DJOB_NUMPROC", "1")):
         raise Refused("jsrun: Error: insufficient resources")
-    return hydra(_program(program, "jsrun"), ranks)
+    return started(_program(program, "jsrun"), ranks)
 
 
 def flux_run(arguments: Sequence[str]) -> list[str]:
@@ -170,7 +174,7 @@ def flux_run(arguments: Sequence[str]) -> list[str]:
     if int(said.get("nodes", "1")) > int(nodes):
         raise Refused(f"flux-run: job unsatisfiable: {said['nodes']} nodes of {nodes}")
     ranks = int(said.get("ntasks", int(said.get("nodes", "1")) * int(said.get("tasks-per-node", "1"))))
-    return hydra(_program(program, "flux-run"), ranks, ["FLUX_JOB_ID=1"])
+    return started(_program(program, "flux-run"), ranks, ["FLUX_JOB_ID=1"])
 
 
 def pals(arguments: Sequence[str]) -> list[str]:
@@ -221,7 +225,7 @@ def pals(arguments: Sequence[str]) -> list[str]:
             whole_number(said[name], f"--{name}", "mpiexec")
     if "PBS_JOBID" not in os.environ:
         raise Refused("mpiexec: no PBS job")
-    return hydra(_program(program, "mpiexec"), int(said.get("np", "1")))
+    return started(_program(program, "mpiexec"), int(said.get("np", "1")))
 
 
 def _is_value(words: Sequence[str], place: int, takes: dict[str, bool]) -> bool:

@@ -37,6 +37,8 @@ class Request:
         Every option that was understood, with its value, for tests to look at.
     after : list of (str, str)
         Condition and job that it waits for.
+    to_one, holds : bool
+        Whether signals go to its first process alone; whether it is held, and not ended, when its time is over.
     """
 
     command: list[str] = field(default_factory=list)
@@ -53,6 +55,8 @@ class Request:
     requeue_on: list[int] = field(default_factory=list)
     signal: str = ""
     signal_before: int = 0
+    to_one: bool = False
+    holds: bool = False
     said: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

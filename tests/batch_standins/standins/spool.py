@@ -8,6 +8,7 @@ time is over, and starts it again when its exit code says so.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -19,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from standins import cobalt, flux, lsf, pbs
+from standins import cobalt, flux, htcondor, lsf, pbs
 from standins.request import Refused, Request
 
 #: Seconds between the polite signal at the end of the time and the other.
@@ -31,24 +32,29 @@ HERE = Path(__file__).parent
 
 def identity(system: str, request: Request, number: int) -> str:
     """What the submit command prints."""
-    module = {"pbs": pbs, "torque": pbs, "cobalt": cobalt, "lsf": lsf, "flux": flux}[system]
+    module = {"pbs": pbs, "torque": pbs, "cobalt": cobalt, "lsf": lsf, "flux": flux, "htcondor": htcondor}[system]
     return str(module.job_id(request, number))  # type: ignore[attr-defined]
 
 
-def new(base: Path, system: str, request: Request, script: str | None) -> int:
-    """Take a job, and start its keeper."""
+def reserve(base: Path) -> int:
+    """A number for a job, and its directory."""
     number = 1 + len(list((base / "jobs").iterdir()))
     while True:
-        spool = base / "jobs" / str(number)
         try:
-            spool.mkdir()
-            break
+            (base / "jobs" / str(number)).mkdir()
         except FileExistsError:
             number += 1
+        else:
+            return number
+
+
+def new(base: Path, system: str, request: Request, script: str | None, number: int) -> None:
+    """Take a job, and start its keeper."""
+    spool = base / "jobs" / str(number)
     request.directory = request.directory or os.getcwd()
     if request.command[0] == "-":
         (spool / "script").write_text(script or "")
-    elif system == "cobalt":  # it runs the file itself
+    elif system in ("cobalt", "htcondor"):  # these run the file itself
         os.symlink(os.path.abspath(request.command[0]), spool / "script")
     else:
         shutil.copy(request.command[0], spool / "script")
@@ -69,15 +75,15 @@ def new(base: Path, system: str, request: Request, script: str | None) -> int:
         stderr=log,
         start_new_session=True,
     )
-    return number
 
 
 def tell(spool: Path, **values: Any) -> None:
-    """Change the state of a job."""
-    state = look(spool) | values
-    fresh = spool / f"state.{os.getpid()}"
-    fresh.write_text(json.dumps(state))
-    fresh.replace(spool / "state.json")
+    """Change the state of a job. Its keeper and a user's command may do so at once."""
+    with open(spool / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fresh = spool / "state.fresh"
+        fresh.write_text(json.dumps(look(spool) | values))
+        fresh.replace(spool / "state.json")
 
 
 def look(spool: Path) -> dict[str, Any]:
@@ -111,11 +117,25 @@ def keep(base_path: str, system: str, number: int) -> None:
             runs += 1
             tell(spool, state="running", runs=runs, began=time.time())
             code = _run(base, system, number, request, index, runs)
+            if _released(spool):
+                continue
             if code not in request.requeue_on or runs >= MOST_RUNS or look(spool).get("cancelled"):
                 break
             tell(spool, state="queued")
         codes.append(code)
     tell(spool, state="done", code=max(codes), codes=codes, ended=time.time())
+
+
+def _released(spool: Path) -> bool:
+    """Wait while a job is held; whether it was, and may run again now."""
+    if not look(spool).get("held"):
+        return False
+    tell(spool, state="held")
+    while look(spool).get("held"):
+        if look(spool).get("cancelled"):
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _may_begin(base: Path, kind: str, job: int, spool: Path) -> bool:
@@ -132,6 +152,8 @@ def _may_begin(base: Path, kind: str, job: int, spool: Path) -> bool:
 
 def _environment(base: Path, system: str, number: int, request: Request, index: int | None) -> dict[str, str]:
     spool = base / "jobs" / str(number)
+    if system == "htcondor":  # nothing of the submitter's at all
+        return htcondor.environment(request, number, index, str(spool)) | request.environment
     of_the_submitter = json.loads((spool / "environment.json").read_text())
     if system in ("pbs", "torque", "cobalt") and "V" not in request.said:
         # these give a job a fresh login environment: nothing of the submitter's but what is always there
@@ -191,6 +213,9 @@ def _run(base: Path, system: str, number: int, request: Request, index: int | No
     place = request.directory
     if system in ("pbs", "torque"):
         place = os.environ.get("HOME", "/")  # a job of these begins in the home directory
+    environment = _environment(base, system, number, request, index)
+    if system == "htcondor":
+        place = environment["_CONDOR_SCRATCH_DIR"]
     try:
         # PBS, Torque and Cobalt bring a new file; the others append
         out = output.open("w" if system in ("pbs", "torque") and runs == 1 else "a")
@@ -205,7 +230,7 @@ def _run(base: Path, system: str, number: int, request: Request, index: int | No
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            env=_environment(base, system, number, request, index),
+            env=environment,
             start_new_session=True,
         )
         (spool / "pid").write_text(str(process.pid))
@@ -227,12 +252,15 @@ def _watch(process: subprocess.Popen[bytes], request: Request, spool: Path) -> i
             warn = None
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, getattr(signal, f"SIG{request.signal}"))
-        if (end is not None and now >= end) or (look(spool).get("cancelled") and end != 0):
+        over = end is not None and now >= end
+        if over and request.holds:
+            tell(spool, held="Job exceeded allowed execute duration")
+        if over or look(spool).get("cancelled") or look(spool).get("held"):
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+                (os.kill if request.to_one else os.killpg)(process.pid, signal.SIGTERM)
                 try:
                     process.wait(GRACE)
                 except subprocess.TimeoutExpired:
                     os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            return -29 if end is not None and now >= end else -15
+            return -29 if over else -15
