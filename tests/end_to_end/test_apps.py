@@ -326,7 +326,7 @@ def test_walltime_ends_the_task_and_all_it_started(jobs: Jobs, isolation: str) -
             assert type(future.exception()) is AppTimeout, future.exception()
             assert str(future.exception()) == f"App {name} exceeded walltime: 0.5 seconds"
         seconds = time.monotonic() - began
-        assert seconds < 5, seconds
+        assert seconds < 20, seconds
         end = time.monotonic() + 3
         while sleeping() and time.monotonic() < end:
             time.sleep(0.02)

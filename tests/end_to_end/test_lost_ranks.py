@@ -165,7 +165,7 @@ def test_rank_that_was_stopped_comes_back_and_its_late_results_do_not_count(jobs
 
 def test_rank_that_runs_a_task_itself_is_not_judged_by_its_silence(jobs: Jobs) -> None:
     script = SCRIPT + """
-    assert square(7, 7.0).result() == 49
+    assert square(7, 5.0).result() == 49
     print("all right")
 """
     ended = jobs.run(script, ranks=2, options=["--isolation", "rank", "--heartbeat-threshold", "2"])
@@ -189,12 +189,12 @@ def test_a_lost_attempt_is_not_charged_as_a_retry(jobs: Jobs) -> None:
     script = SCRIPT + """
     mpiflow.load(mpiflow.Config(retries=0))
     victims = ranks(3)[:2]
-    long = [square(number, 1.0) for number in range(12)]
+    long = [square(number, 1.0) for number in range(8)]
     time.sleep(0.3)
     os.kill(victims[0], signal.SIGKILL)
     time.sleep(1.5)
     os.kill(victims[1], signal.SIGKILL)
-    assert [future.result() for future in long] == [number * number for number in range(12)]
+    assert [future.result() for future in long] == [number * number for number in range(8)]
     print("all right")
 """
     ended = jobs.run(script, ranks=4)
@@ -309,11 +309,12 @@ def test_rank_that_never_reports_is_left_out(jobs: Jobs) -> None:
 @pytest.mark.parametrize("act", ["os.kill(os.getpid(), signal.SIGKILL)", "raise ImportError('broken')"])
 def test_rank_that_fails_before_mpi_init_ends_the_job_in_seconds(jobs: Jobs, act: str, launcher: Mpiexec) -> None:
     env = _breaking(jobs, "1", "mpi4py", act)
-    ended = jobs.run(SCRIPT, ranks=3, env=env, options=["--init-timeout", "8"])
+    limit = "20" if launcher.flavour == "hydra" else "8"  # hydra tells of it, and the limit is not waited for
+    ended = jobs.run(SCRIPT, ranks=3, env=env, options=["--init-timeout", limit])
     assert ended.code != 0, str(ended)
     if launcher.flavour == "hydra":
         assert ended.code == NOT_STARTED, str(ended)
-        assert ended.seconds < 8
+        assert ended.seconds < 20
     assert ended.seconds < 30
 
 

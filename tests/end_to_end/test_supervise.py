@@ -203,17 +203,17 @@ def test_nothing_outlives_a_supervisor_that_is_killed(jobs: Jobs, launcher: Mpie
 
 
 def test_a_launcher_that_does_not_end_is_ended(jobs: Jobs, launcher: Mpiexec) -> None:
-    """Stopped by its own script, which ends well all the same."""
-    half_time = "os.kill(launcher(), signal.SIGSTOP)"
-    ended = supervised(jobs, launcher, HALVES.replace("HALF_TIME", half_time)).wait(90)
-    assert (ended.code, ended.out, decisions(ended.err)) == (0, "285\n", []), str(ended)
+    """Stopped by its own script, which ends well all the same: by `supervise`, and by mpiflow's own command.
 
-
-@pytest.mark.usefixtures("launcher")
-def test_own_command_too_ends_a_launcher_that_does_not(jobs: Jobs) -> None:
+    Both at once, since each gives its launcher the same quarter of a minute.
+    """
     script = HALVES.replace("HALF_TIME", "os.kill(launcher(), signal.SIGSTOP)")
-    ended = jobs.start(script, form="own").wait(90)
-    assert (ended.code, ended.out) == (0, "285\n"), str(ended)
+    own = jobs.command(jobs.line("own", 3, ["script.py"]), cwd=jobs.write("own/script.py", script).parent)
+    below_supervise = supervised(jobs, launcher, script).wait(90)
+    assert (below_supervise.code, below_supervise.out) == (0, "285\n"), str(below_supervise)
+    assert decisions(below_supervise.err) == []
+    below_own = own.wait(90)
+    assert (below_own.code, below_own.out) == (0, "285\n"), str(below_own)
 
 
 # --- bad command lines -------------------------------------------------------------------------------------

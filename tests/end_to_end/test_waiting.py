@@ -74,7 +74,7 @@ def test_time_limits_of_waiting(jobs: Jobs) -> None:
             return seconds
 
         after(0).result()
-        slow = after(0.8)
+        slow = after(3)
         for wait in (slow.result, slow.exception):
             began = time.monotonic()
             try:
@@ -83,14 +83,14 @@ def test_time_limits_of_waiting(jobs: Jobs) -> None:
                 assert "is not done after 0.2 s" in str(error), error
             else:
                 raise AssertionError("no TimeoutError")
-            assert 0.19 < time.monotonic() - began < 0.7
+            assert 0.19 < time.monotonic() - began < 1.4
         try:
             slow.result(timeout=0)
         except TimeoutError:
             pass
         assert not slow.done() and slow.running()
-        assert slow.result(timeout=30) == 0.8
-        assert slow.result(timeout=0) == 0.8
+        assert slow.result(timeout=30) == 3
+        assert slow.result(timeout=0) == 3
         try:
             slow.cancel()
         except NotImplementedError as error:

@@ -99,7 +99,9 @@ def test_executors_that_are_no_list_of_them_are_named(executors: Any) -> None:
         Config(executors=executors)
 
 
-@pytest.mark.parametrize("executors", ["mpi", [Hand(), "threads"], [Hand], [None]], ids=repr)
+@pytest.mark.parametrize(
+    "executors", ["mpi", [Hand(), "threads"], [Hand], [None]], ids=["a text", "a text in it", "a class", "None"]
+)
 def test_an_executor_that_is_none_is_named(executors: Any) -> None:
     with pytest.raises(
         ConfigurationError, match=r"Config: executors is .*; legal is an iterable of Executor"

@@ -203,7 +203,9 @@ def test_the_label_of_the_internal_one_is_taken(make: Make) -> None:
         make(Hand("_parsl_internal"))
 
 
-@pytest.mark.parametrize("value", ["a text", 5, object(), MPIExecutor], ids=repr)
+@pytest.mark.parametrize(
+    "value", ["a text", 5, object(), MPIExecutor], ids=["a text", "a number", "an object", "a class"]
+)
 def test_what_is_no_executor_is_refused(value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"Config: executors is .*; legal is an iterable of Executor"):
         Config(executors=value if isinstance(value, str | int) else [value])
@@ -311,7 +313,7 @@ def test_a_walltime_holds_in_threads_of_every_kind(make: Make, kind: str) -> Non
     kernel = make(executor)
 
     def slow(walltime: float) -> None:
-        end = time.monotonic() + 5
+        end = time.monotonic() + LONG
         while time.monotonic() < end:
             time.sleep(0.005)
 
@@ -319,7 +321,7 @@ def test_a_walltime_holds_in_threads_of_every_kind(make: Make, kind: str) -> Non
     error = call(kernel, slow, walltime=0.1).exception(LONG)
     assert isinstance(error, AppTimeout)
     assert "slow exceeded walltime: 0.1 seconds" in str(error)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < LONG / 2
     pool.shutdown()
 
 

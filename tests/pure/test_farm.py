@@ -773,7 +773,7 @@ def test_giving_out_to_all_workers_costs_no_more_for_each_when_there_are_many() 
             best = min(best, time.thread_time() - started)
         return best / workers
 
-    assert seconds_for_each(65_536, times=2) < 12 * seconds_for_each(1024, times=20)
+    assert seconds_for_each(32_768, times=2) < 12 * seconds_for_each(512, times=20)
 
 
 # --- pools and priorities -------------------------------------------------------------------------------------

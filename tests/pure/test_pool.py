@@ -168,10 +168,10 @@ def printer() -> Callable[..., None]:
 
 
 def test_results_come_back_with_how_long_they_took(pool: Pool) -> None:
-    quick, slow = pool.add(divmod, 7, 2), pool.add(sleeper(), 0.05)
+    quick, slow = pool.add(divmod, 7, 2), pool.add(sleeper(), 0.5)
     value, _ = pool.all(quick, slow)
     assert value == (3, 1)
-    assert pool.seconds[quick] < 0.05 <= pool.seconds[slow] < LONG
+    assert pool.seconds[quick] < 0.5 <= pool.seconds[slow] < LONG
 
 
 def test_failures_come_back_as_exceptions(pool: Pool) -> None:
@@ -236,9 +236,9 @@ def test_long_tasks_spread_over_runners_though_short_ones_came_before(make: Call
     pool.all(*(pool.add(divmod, n, 3) for n in range(200)))
     sleep = sleeper()
     started = time.monotonic()
-    pids = pool.all(*(pool.add(sleep, 0.2) for _ in range(4)))
+    pids = pool.all(*(pool.add(sleep, 0.5) for _ in range(4)))
     assert len(set(pids)) == 2
-    assert time.monotonic() - started < 0.75
+    assert time.monotonic() - started < 1.9
 
 
 def test_a_runner_holds_nothing_over_from_one_task_to_the_next(pool: Pool) -> None:
@@ -437,11 +437,11 @@ def test_a_task_over_its_walltime_is_ended_with_all_it_started(pool: Pool, tmp_p
         time.sleep(1000)
 
     path = tmp_path / "child"
-    late = pool.add(start_and_sleep, str(path), walltime=0.3)
-    behind = pool.add(divmod, 7, 2)
     started = time.monotonic()
+    late = pool.add(start_and_sleep, str(path), walltime=1.5)
+    behind = pool.add(divmod, 7, 2)
     assert pool.until(lambda: late in pool.ended)
-    assert 0.3 <= time.monotonic() - started < 3
+    assert 1.5 <= time.monotonic() - started < 15
     assert pool.ended[late] == (OVERTIME, None)
     assert pool.all(behind) == [(3, 1)]
     assert pool.until(lambda: not alive(int(path.read_text())))
@@ -449,24 +449,24 @@ def test_a_task_over_its_walltime_is_ended_with_all_it_started(pool: Pool, tmp_p
 
 def test_a_walltime_counts_from_the_start_of_its_task(pool: Pool) -> None:
     sleep = sleeper()
-    aids = [pool.add(sleep, 0.1, walltime=0.25) for _ in range(5)]
+    aids = [pool.add(sleep, 0.5, walltime=1.5) for _ in range(4)]
     pool.all(*aids)
 
 
 def test_a_task_within_its_walltime_leaves_no_deadline_behind(pool: Pool) -> None:
     sleep = sleeper()
-    pool.all(pool.add(divmod, 7, 2, walltime=0.1), pool.add(sleep, 0.3))
+    pool.all(pool.add(divmod, 7, 2, walltime=1.0), pool.add(sleep, 1.3))
 
 
 def test_a_task_that_ends_in_the_moment_of_its_walltime_does_not_cost_the_next_one(pool: Pool) -> None:
     """Its result has been sent, and not been read yet, when the deadline is looked at."""
     sleep = sleeper()
     pool.all(*(pool.add(divmod, n, 3) for n in range(100)))  # all are short: several are handed on together
-    just, behind = pool.add(sleep, 0.05, walltime=0.2), pool.add(sleep, 0.5)
+    just, behind = pool.add(sleep, 0.05, walltime=0.8), pool.add(sleep, 1.5)
     (runner,) = pool.pool._runners
     assert pool.until(lambda: runner.deadline)
     assert len(runner.tasks) == 2
-    time.sleep(0.3)  # the first has ended, the second runs
+    time.sleep(1.0)  # the first has ended, the second runs
     pool.pool._end_overdue()
     assert pool.until(lambda: {just, behind} <= pool.ended.keys())
     assert pool.ended[just][0] == DONE

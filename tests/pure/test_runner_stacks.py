@@ -97,7 +97,7 @@ def test_one_that_cannot_answer_is_not_waited_for(pool: Pool, tmp_path: Path) ->
     os.kill(stopped.pid, signal.SIGSTOP)
     began = time.monotonic()
     told = {pid: text for _, pid, text in pool.pool.stacks()}
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 10.0
     assert told.pop(stopped.pid) == "no answer within 0.2 s; the state of its process is T\n"
     assert "innermost_of_all" in told.popitem()[1]
 

@@ -113,7 +113,7 @@ def test_a_signal_to_the_group_of_the_rank_does_not_reach_tasks(tmp_path: Path, 
         "zygote = fork_zygote()\n"
         "from test_pool import Pool\n"
         "pool = Pool(zygote, 1)\n"
-        "aid = pool.add(__import__('time').sleep, 1.0)\n"
+        "aid = pool.add(__import__('time').sleep, 0.5)\n"
         "pool.until(lambda: pool.pool._runners[0].pid if pool.pool._runners else 0)\n"
         f"os.killpg(0, signal.{number})\n"
         "pool.all(aid); pool.pool.close(); print('through')"
