@@ -18,6 +18,10 @@ lint_installed := $(venv)/.lint-installed
 mpiexec_openmpi = --with-ft ulfm --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-root)
 in_mpi := $(wildcard tests/mpi/test_*.py)
 limited := timeout -k 10 2700
+# Most tests wait most of the time, so three take turns on two cores, a file of tests in one process. Those of real batch
+# systems, of which a machine can have one, and of faults, which go by the clock, come one after the other.
+one_by_one := tests/clusters tests/chaos
+at_once := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test chaos bench lint clean
 .DELETE_ON_ERROR:
@@ -26,7 +30,8 @@ demo: $(installed)
 	$(python) -m mpiflow -n 4 examples/monte_carlo.py
 
 test: $(installed)
-	$(limited) $(python) -m pytest tests
+	$(limited) $(python) -m pytest $(at_once) tests $(addprefix --ignore=,$(one_by_one))
+	$(limited) $(python) -m pytest $(one_by_one)
 ifneq ($(in_mpi),)
 	$(limited) $(venv)/bin/mpiexec $(mpiexec_$(MPI)) -n 4 \
 	    $(python) -m pytest --with-mpi -m mpi -q -p no:cacheprovider tests/mpi
