@@ -180,7 +180,7 @@ class _Staging:
             if os.lstat(self._target).st_uid != os.geteuid():
                 # In a directory for all, as /tmp is, anybody could have put it there, mark and all.
                 raise StageError(f"{self._target} belongs to another user: it is neither used nor replaced")
-            with open(os.path.join(self._target, MARK)) as mark:
+            with open(os.path.join(self._target, MARK), errors="replace") as mark:
                 return mark.read() == identity
         except (FileNotFoundError, NotADirectoryError):
             if os.path.isdir(self._target) and not os.path.islink(self._target) and not os.listdir(self._target):
@@ -308,7 +308,7 @@ def _written_checksum(archive: str) -> str:
     """What ``ARCHIVE.sha256`` says; "none" where there is no such file."""
     path = archive + ".sha256"
     try:
-        with open(path) as file:
+        with open(path, errors="replace") as file:
             words = file.read(1024).split()
     except FileNotFoundError:
         return "none"

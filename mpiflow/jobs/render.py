@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpiflow.errors import ConfigurationError
 from mpiflow.jobs import launchers, quoting, systems
+from mpiflow.jobs.spec import COMMANDS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Where distributions put their interpreter, and their mpiexec, whatever MPI an interpreter there loads.
 _SYSTEM_DIRECTORIES = ("/bin", "/usr/bin", "/usr/local/bin")
+#: Launchers that are Open MPI's mpiexec, or are it when the script asks them.
+_MAY_BE_OPEN_MPI = ("openmpi", "mpiexec", "mpirun", "fork")
 
 
 def render(spec: JobSpec) -> str:
@@ -97,6 +100,11 @@ def _render(spec: JobSpec, ending: str, **more: str) -> str:
         raise ConfigurationError(f"template {spec.template}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"template {spec.template}: it is no text in UTF-8") from None
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+        if not spec.template or isinstance(error, ConfigurationError):
+            raise
+        words = f"template {spec.template}: {type(error).__name__}: {error}"  # of what its author computes in it
+        raise ConfigurationError(words) from error
     return text.rstrip("\n") + "\n"
 
 
@@ -104,12 +112,13 @@ def _values(spec: JobSpec) -> dict[str, Any]:
     """What templates see beside the spec: values that are easier made in Python."""
     beside = os.path.dirname(spec.python)
     script = spec.script
-    if "/" not in script and (script.startswith("-") or not script.endswith(".py")):
+    if script not in COMMANDS and (script.startswith("-") or ("/" not in script and not script.endswith(".py"))):
         script = f"./{script}"  # else it would be taken for an option or a command of mpiflow
     return {
         "name": quoting.file_name(spec.name),
         "script": script,
         "beside": beside if beside.startswith("/") and beside not in _SYSTEM_DIRECTORIES else "",
+        "exports": spec.launcher in _MAY_BE_OPEN_MPI and bool(spec.setup or spec.modules or spec.conda),
         "warned": spec.time is not None and spec.warn_before > 0,
     }
 

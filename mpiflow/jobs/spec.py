@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,14 @@ from mpiflow.jobs.quoting import file_name
 if TYPE_CHECKING:
     from mpiflow.jobs.job import Job
 
+#: Commands of mpiflow that a job may run in place of a script; a file of such a name is said as ``./batch``.
+COMMANDS = ("batch", "doctor")
 #: What a mail may be about.
 MAIL_EVENTS = ("begin", "end", "fail")
 #: What may start containers on the nodes.
 RUNTIMES = ("apptainer", "shifter", "podman-hpc")
 
+_MEBIBYTE = 2**20
 _AT_LEAST = {
     "nodes": 1, "ranks_per_node": 1, "cores_per_rank": 0, "runners_per_rank": 0, "gpus_per_node": 0, "memory": 0,
     "warn_before": 0, "max_restarts": 0, "chain": 0, "relaunches": 0,
@@ -39,7 +43,7 @@ class JobSpec:
     Parameters
     ----------
     script : str
-        The Python script, which rank 0 runs.
+        The Python script, which rank 0 runs; or one of `COMMANDS`, with its words as the arguments.
     arguments : tuple of str
         The script's own arguments.
     system : str
@@ -168,6 +172,8 @@ class JobSpec:
                 raise _wrong(name, getattr(self, name), f"a whole number from {least} up")
         if self.time is not None and self.time < 1:
             raise _wrong("time", self.time, "a number of seconds from 1 up")
+        if 0 < self.memory < _MEBIBYTE:  # batch systems count in these, and some take 0 of them for all there is
+            raise _wrong("memory", self.memory, f"a number of bytes from {_MEBIBYTE} up, or 0")
         self._check_choices()
         self._check_together()
 
@@ -185,10 +191,12 @@ class JobSpec:
                 least = f" from {_AT_LEAST.get(field.name, 1)} up"
                 raise _wrong(field.name, value, f"a whole number{least}")
             if kind.startswith("tuple"):
-                if isinstance(value, str) or not all(isinstance(word, str) for word in value):
-                    raise _wrong(field.name, value, "a tuple of texts")
-                object.__setattr__(self, field.name, tuple(value))
-                value = " ".join(value)
+                ordered = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Set)
+                words = tuple(value) if ordered else (None,)
+                if not all(isinstance(word, str) for word in words):
+                    raise _wrong(field.name, words if ordered else value, "a tuple of texts")
+                object.__setattr__(self, field.name, words)
+                value = " ".join(words)
             if isinstance(value, str) and "\0" in value:
                 raise _wrong(field.name, value, "a text without NUL: no command line can hold one")
 
@@ -245,7 +253,7 @@ class JobSpec:
         if not name:
             raise _wrong("system", name, ", ".join(systems.SYSTEMS))
         directory = os.path.abspath(self.directory or os.getcwd())
-        python = self.python or self._usual_python()
+        python = self.python or self._usual_python(directory)
         stem = os.path.splitext(os.path.basename(self.script))[0]
         return replace(
             self,
@@ -258,9 +266,9 @@ class JobSpec:
             template=self.template or _own_templates(),
         )
 
-    def _usual_python(self) -> str:
+    def _usual_python(self, directory: str) -> str:
         if self.venv:
-            return os.path.join(os.path.abspath(self.venv), "bin", "python")
+            return os.path.normpath(os.path.join(directory, self.venv, "bin", "python"))
         return "python" if self.conda else sys.executable
 
     def render(self) -> str:
@@ -302,7 +310,7 @@ def _wrong(field: str, value: object, legal: str) -> ConfigurationError:
     return ConfigurationError(f"{field} is {value!r}; legal is {legal}")
 
 
-_MEMORY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_MEMORY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 def parse_memory(text: str) -> int:
@@ -323,7 +331,7 @@ def parse_memory(text: str) -> int:
     >>> parse_memory("64G") == 64 * 2**30
     True
     """
-    found = re.fullmatch(r"(\d+)\s*([kmgt]?)(?:i?b)?", text.strip().lower(), re.ASCII)
+    found = re.fullmatch(r"(\d+)\s*([kmgt])(?:i?b)?", text.strip().lower(), re.ASCII)
     if found is None or int(found[1]) == 0:
         raise _wrong("memory", text, "a number with a unit, such as 512M or 64G")
     return int(found[1]) * _MEMORY[found[2]]

@@ -34,9 +34,13 @@ class BatchSystem:
         What has to be installed.
     ports : list of str
         Variables by which the script is told free ports.
+    settings : dict, optional
+        More variables for the script.
     """
 
-    def __init__(self, name: str, programs: list[str], ports: list[str]) -> None:
+    def __init__(
+        self, name: str, programs: list[str], ports: list[str], settings: dict[str, str] | None = None
+    ) -> None:
         if os.geteuid() != 0:
             raise NotHere(f"{name} is started by root only")
         missing = [program for program in programs if shutil.which(program, path=PATH) is None]
@@ -46,7 +50,8 @@ class BatchSystem:
         # a short path: that of a socket has room for 107 characters
         self.base = Path(tempfile.mkdtemp(prefix=f"{name}-", dir="/tmp"))
         own = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHERS_OWN)}
-        self.environment = own | {"PATH": PATH, "BASE": str(self.base)} | dict(zip(ports, free_ports(len(ports))))  # noqa: B905
+        self.environment = own | {"PATH": PATH, "BASE": str(self.base)} | (settings or {})
+        self.environment |= dict(zip(ports, free_ports(len(ports)), strict=True))
         up = subprocess.run(
             [HERE / f"{name}-up.sh"], env=self.environment, capture_output=True, text=True, timeout=90, check=False
         )

@@ -1,11 +1,11 @@
 #!/bin/bash
 # A real Slurm cluster of NODES virtual nodes on this one machine: own munge key, own ports, everything under BASE.
-#   BASE=/tmp/x NODES=2 CPUS=4 CONTROLLER_PORT=16817 FIRST_NODE_PORT=18001 ./slurm-up.sh; . $BASE/env
+#   BASE=/tmp/x NODES=2 CPUS=4 MIN_JOB_AGE=600 CONTROLLER_PORT=16817 FIRST_NODE_PORT=18001 ./slurm-up.sh; . $BASE/env
 # Needs root, the packages slurmctld, slurmd, slurm-client, slurm-wlm-basic-plugins and munge, and something mounted
 # on /sys/fs/cgroup; no systemd, no cgroups of its own. All of it listens on 127.0.0.1 only.
 set -euo pipefail
 : "${BASE:?is the directory of the cluster}"
-NODES=${NODES:-2} CPUS=${CPUS:-4} CONTROLLER_PORT=${CONTROLLER_PORT:-16817} FIRST_NODE_PORT=${FIRST_NODE_PORT:-18001}
+NODES=${NODES:-2} CPUS=${CPUS:-4} MIN_JOB_AGE=${MIN_JOB_AGE:-600} CONTROLLER_PORT=${CONTROLLER_PORT:-16817} FIRST_NODE_PORT=${FIRST_NODE_PORT:-18001}
 host=$(hostname -s)
 export SLURM_CONF=$BASE/etc/slurm.conf PATH=$PATH:/usr/sbin:/sbin
 
@@ -47,7 +47,7 @@ SchedulerType=sched/builtin
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,defer_batch
 PropagateResourceLimits=NONE
 KillWait=5
-MinJobAge=600
+MinJobAge=$MIN_JOB_AGE
 InactiveLimit=0
 Waittime=0
 SlurmdTimeout=10

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
+import subprocess
 import textwrap
 import time
 from pathlib import Path
@@ -183,3 +185,24 @@ def test_a_directory_that_is_not_there_on_the_node(jobs: Jobs, tmp_path: Path) -
     ended = scripts.start().wait(60)
     assert ended.code == 1
     assert f"{tmp_path}/none: No such file or directory" in ended.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root can hide a directory")
+def test_a_directory_that_one_rank_does_not_see(jobs: Jobs, launcher: Mpiexec) -> None:
+    """It is named, with the host; the ranks that see it do not wait for ever for the one that does not."""
+    hides = """\
+if [ "${PMI_RANK-$OMPI_COMM_WORLD_RANK}" = 1 ]; then
+    exec unshare -m sh -c 'mount -t tmpfs none "$PWD" && exec "$@"' sh "$@"
+fi
+exec "$@"
+"""
+    (jobs.directory / "hides.sh").write_text(hides)
+    wrapper = shlex.join([*launcher.line(3), "bash", "hides.sh"])
+    scripts = Scripts(jobs, system="gridengine", launcher="wrapped", wrapper=wrapper, nodes=3, ranks_per_node=1)
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, timeout=30, check=False).returncode:
+        pytest.skip("mount namespaces are not to be had here")
+    with_code(scripts, scripts.start(JOB_ID="17").wait(100), 73)
+    words = (scripts.script.parent / "sweep.17.1.err").read_text()
+    assert words.count(f"mpiflow: the directory {scripts.script.parent} is not there on {os.uname().nodename}\n") == 1
+    assert "mpiflow: the check before the run failed with code 73, so there is no run" in words
+    assert scripts.ran() == []

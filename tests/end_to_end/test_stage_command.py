@@ -147,8 +147,9 @@ def test_a_checksum_that_does_not_agree_is_said(jobs: Jobs, launcher: Mpiexec, a
         other.add(__file__, "lib/other.py")
     err = on_ranks(jobs, launcher, archive, "env").failed(1)
     assert f"{archive} is damaged: its SHA-256 is " in err
-    archive.with_name(archive.name + ".sha256").write_text("not a checksum\n")
-    assert "env.tar.gz.sha256 holds no SHA-256" in on_ranks(jobs, launcher, archive, "env").failed(1)
+    for nonsense in (b"not a checksum\n", b"\xff\xfe"):
+        archive.with_name(archive.name + ".sha256").write_bytes(nonsense)
+        assert "env.tar.gz.sha256 holds no SHA-256" in on_ranks(jobs, launcher, archive, "env").failed(1)
     assert not (jobs.directory / "env").exists()
 
 

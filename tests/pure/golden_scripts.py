@@ -69,8 +69,8 @@ _MORE: dict[str, dict[str, object]] = {
         "mail": "somebody@example.org", "directives": ("--debuglog /lus/debug",),
     },
     "gridengine": {
-        **_SITE, "pe": "rr", "reservation": "12", "constraint": "arch=lx-amd64", "licenses": "matlab=2",
-        "directives": ("-l scratch=10G",),
+        **_SITE, "gpus_per_node": 32, "pe": "rr", "reservation": "12", "constraint": "arch=lx-amd64",
+        "licenses": "matlab=2", "directives": ("-l scratch=10G",),
     },
     "htcondor": {"account": "group.physics", "memory": 64 * 2**30, "gpus_per_node": 8, "mail": "somebody@example.org"},
     "lsf": {

@@ -33,6 +33,12 @@ from mpiflow.jobs.systems import SYSTEMS, find, hours, hours_minutes, minutes, p
         ({"script": ""}, "script is ''; legal is the path of a Python script"),
         ({"arguments": "one two"}, "arguments is 'one two'; legal is a tuple of texts"),
         ({"arguments": (1,)}, "arguments is (1,); legal is a tuple of texts"),
+        ({"arguments": None}, "arguments is None; legal is a tuple of texts"),
+        ({"modules": 3}, "modules is 3; legal is a tuple of texts"),
+        ({"setup": b"x"}, "setup is b'x'; legal is a tuple of texts"),
+        ({"directives": {"a": 1}}, "directives is {'a': 1}; legal is a tuple of texts"),
+        ({"farm_options": {"a"}}, "farm_options is {'a'}; legal is a tuple of texts"),
+        ({"memory": 64}, "memory is 64; legal is a number of bytes from 1048576 up, or 0"),
         ({"arguments": ("a\0b",)}, "arguments is 'a\\x00b'; legal is a text without NUL: no command line can hold one"),
         ({"queue": "a\0"}, "queue is 'a\\x00'; legal is a text without NUL: no command line can hold one"),
         ({"queue": 7}, "queue is 7; legal is a text"),
@@ -160,14 +166,26 @@ def test_a_system_reads_back_what_it_writes(name: str) -> None:
     assert parse_time(written + ("s" if written == "7200" else ""), name) == 7200
 
 
-@pytest.mark.parametrize(
-    ("text", "size"), [("512", 512), ("1k", 1024), ("64G", 2**36), ("64gb", 2**36), ("2 TiB", 2**41)]
-)
+@pytest.mark.parametrize(("text", "size"), [("1k", 1024), ("64G", 2**36), ("64gb", 2**36), ("2 TiB", 2**41)])
 def test_sizes(text: str, size: int) -> None:
     assert parse_memory(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1G", "many", "1.5G", "1X"])
+@pytest.mark.parametrize("text", ["", "0", "64", "64b", "-1G", "many", "1.5G", "1X"])
 def test_wrong_sizes(text: str) -> None:
     with pytest.raises(ConfigurationError, match="legal is a number with a unit, such as 512M or 64G"):
         parse_memory(text)
+
+
+def test_words_that_can_be_looked_at_once_only() -> None:
+    assert JobSpec(script="a.py", arguments=map(str, [1, 2])).arguments == ("1", "2")  # type: ignore[arg-type]
+
+
+def test_a_venv_is_looked_for_where_the_job_runs() -> None:
+    """As the script does, which goes there before it sources the venv."""
+    assert JobSpec(script="a.py", venv="v", directory="/d").completed("slurm").python == "/d/v/bin/python"
+    assert JobSpec(script="a.py", venv="/lus/v", directory="/d").completed("slurm").python == "/lus/v/bin/python"
+
+
+def test_a_script_in_a_directory_that_begins_with_a_dash() -> None:
+    assert " ./-d/x.py" in render(JobSpec(script="-d/x.py").completed("slurm"))

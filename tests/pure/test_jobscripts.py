@@ -49,8 +49,9 @@ def test_every_template_is_somebodys() -> None:
     assert there == wanted
 
 
-def test_shellcheck_finds_nothing_in_approved_scripts() -> None:
-    shellcheck(*sorted(golden_scripts.GOLDEN.glob("*.sh")))
+@pytest.mark.parametrize("system", sorted({system for system, _, _ in golden_scripts.cases()}))
+def test_shellcheck_finds_nothing_in_approved_scripts(system: str) -> None:
+    shellcheck(*sorted(golden_scripts.GOLDEN.glob(f"{system}-*.sh")))
 
 
 @pytest.mark.parametrize(
@@ -211,3 +212,74 @@ def test_rendering_looks_at_nothing_but_the_job_and_the_template() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert ended.stdout == render(job)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{{ spec.nodes + 'a' }}", "TypeError: "),
+        ("{{ 1 // 0 }}", "ZeroDivisionError: "),
+        ("{% for one in spec.nodes %}{% endfor %}", "TypeError: 'int' object is not iterable"),
+        ("{{ spec.nodes | word }}", "TypeError: "),
+    ],
+)
+def test_a_template_that_computes_nonsense(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"template .*own.j2: {words}"):
+        render(own(tmp_path, text))
+
+
+def test_grid_engine_is_asked_for_what_each_slot_takes() -> None:
+    job = JobSpec(script="a.py", system="gridengine", cores_per_rank=8, gpus_per_node=16, memory=4 * 2**20)
+    said = render(job.completed())
+    assert "#$ -pe mpi 8\n" in said
+    assert "#$ -l gpu=2\n" in said
+    assert "#$ -l mem_free=1M\n" in said, "0M would be all there is, or none"
+    with pytest.raises(ConfigurationError, match=r"gpus_per_node is 4: .* these are 8 slots a node"):
+        render(dataclasses.replace(job, gpus_per_node=4).completed())
+
+
+@pytest.mark.parametrize(("more", "code"), [({}, 99), ({}, 100), ({"chain": 2}, 99)])
+def test_codes_that_grid_engine_takes_for_orders(tmp_path: Path, more: dict[str, object], code: int) -> None:
+    """A script that ends with 99 is not run again for ever, and one with 100 does not stay in the queue."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$3" != supervise ] || exit {code}\n')
+    python.chmod(0o755)
+    job = JobSpec(script="a.py", launcher="wrapped", wrapper="env", python=str(python), directory=str(tmp_path), **more)  # type: ignore[arg-type]
+    script = tmp_path / "job.sh"
+    script.write_text(render(job.completed("gridengine")))
+    for number in (17, 18):
+        line = ["env", f"JOB_ID={number}", "bash", str(script)]
+        assert subprocess.run(line, timeout=60, check=False).returncode == 1
+    words = (tmp_path / "runinfo" / "jobs" / "a.17.1.err").read_text()
+    assert f"mpiflow: the farm ended with code {code}" in words
+
+
+def test_what_the_set_up_exports_goes_to_all_nodes_under_open_mpi(tmp_path: Path) -> None:
+    """Its mpiexec passes on nothing of itself; what was there before is each node's own."""
+    (tmp_path / "set up.sh").write_text("export NEW='two words' CHANGED=after\nNOT_EXPORTED=1\nexport EMPTY=\n")
+    mpiexec = tmp_path / "bin" / "mpiexec"
+    mpiexec.parent.mkdir()
+    mpiexec.write_text(
+        """#!/bin/bash
+[ "$1" != --version ] || { echo "mpiexec (Open MPI) 5.0.11"; exit; }
+echo "$NEW" "$@" >>called
+"""
+    )
+    mpiexec.chmod(0o755)
+    job = JobSpec(
+        script="a.py", launcher="openmpi", python="/usr/bin/env", setup=("set up.sh",), directory=str(tmp_path)
+    )
+    script = tmp_path / "job.sh"
+    script.write_text(render(job.completed("fork")))
+    own = {"PATH": f"{mpiexec.parent}:/usr/bin:/bin", "CHANGED": "before", "SAME": "x", "HOME": str(tmp_path)}
+    subprocess.run(["bash", str(script)], env=own, timeout=60, check=False)
+    words = (tmp_path / "called").read_text().splitlines()[0]
+    assert words.startswith("two words -n 1 --bind-to none")
+    assert set(re.findall(r"-x (\S+)", words)) == {"PATH", "NEW", "CHANGED"}
+
+
+def test_a_name_that_begins_with_a_digit_under_grid_engine() -> None:
+    """It takes no such name, and a script may have one."""
+    said = render(JobSpec(script="2024_run.py", system="gridengine").completed())
+    assert "#$ -N j2024_run\n" in said
+    assert "2024_run.$job." in said, "the files have the user's name"

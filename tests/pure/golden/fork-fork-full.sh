@@ -18,6 +18,8 @@ trap 'echo "$job $attempt $?" >>"$output/ended"' EXIT
 exec >"$output/sweep-42.$job.$attempt.out" 2>"$output/sweep-42.$job.$attempt.err" || exit
 
 # --- the environment
+declare -A before  # Open MPI passes on what it is told to: that will be what is new
+for variable in $(compgen -e); do before[$variable]=${!variable}; done
 source '/lus/set up.sh' || exit
 type module >/dev/null 2>&1 || source /etc/profile
 module load cray-mpich/8.1 craype || exit
@@ -42,6 +44,10 @@ case $(mpiexec --version 2>&1) in
         [ "$(id -u)" -ne 0 ] || launch+=(--allow-run-as-root)
         for variable in PATH LD_LIBRARY_PATH PYTHONPATH VIRTUAL_ENV CONDA_PREFIX; do
             [ -z "${!variable-}" ] || launch+=(-x "$variable")
+        done
+        for variable in $(compgen -e); do  # what the set-up has changed
+            case $variable in PATH | LD_LIBRARY_PATH | PYTHONPATH | VIRTUAL_ENV | CONDA_PREFIX | PWD | OLDPWD | SHLVL | _) continue ;; esac
+            [ "${before[$variable]-}" = "${!variable}" ] || launch+=(-x "$variable")
         done
         launch+=(--oversubscribe)
         ;;
@@ -81,6 +87,7 @@ elif [ "$code" -le 1 ]; then  # 1: not as it should be, and no reason not to run
     farm=$!
     [ -z "$told" ] || tell "$told"
     while heard=''; wait "$farm"; code=$?; [ -n "$heard" ]; do :; done  # a signal ends the wait, not the farm
+    farm=''
     [ "$told" != USR1 ] || [ "$code" -ne 138 ] || code=85  # it was told before it could listen
 else
     echo "mpiflow: the check before the run failed with code $code, so there is no run; see above" >&2

@@ -56,6 +56,7 @@ elif [ "$code" -le 1 ]; then  # 1: not as it should be, and no reason not to run
     farm=$!
     [ -z "$told" ] || tell "$told"
     while heard=''; wait "$farm"; code=$?; [ -n "$heard" ]; do :; done  # a signal ends the wait, not the farm
+    farm=''
     [ "$told" != USR1 ] || [ "$code" -ne 138 ] || code=85  # it was told before it could listen
 else
     echo "mpiflow: the check before the run failed with code $code, so there is no run; see above" >&2

@@ -37,6 +37,8 @@ trap 'echo "$job $attempt $?" >>"$output/ended"' EXIT
 exec >"$output/sweep-42.$job.$attempt.out" 2>"$output/sweep-42.$job.$attempt.err" || exit
 
 # --- the environment
+declare -A before  # Open MPI passes on what it is told to: that will be what is new
+for variable in $(compgen -e); do before[$variable]=${!variable}; done
 source '/lus/set up.sh' || exit
 type module >/dev/null 2>&1 || source /etc/profile
 module load cray-mpich/8.1 craype || exit
@@ -57,6 +59,10 @@ esac
 for variable in PATH LD_LIBRARY_PATH PYTHONPATH VIRTUAL_ENV CONDA_PREFIX; do
     [ -z "${!variable-}" ] || launch+=(-x "$variable")
 done
+for variable in $(compgen -e); do  # what the set-up has changed
+    case $variable in PATH | LD_LIBRARY_PATH | PYTHONPATH | VIRTUAL_ENV | CONDA_PREFIX | PWD | OLDPWD | SHLVL | _) continue ;; esac
+    [ "${before[$variable]-}" = "${!variable}" ] || launch+=(-x "$variable")
+done
 awk '$2 >= 4 {print $1 " slots=" int($2 / 4)}' "$PE_HOSTFILE" >"$output/hosts.$job" || exit
 launch+=(--hostfile "$output/hosts.$job")
 launch+=(--verbose)
@@ -76,10 +82,15 @@ trap 'tell TERM' TERM
 
 # A few seconds that save hours: do all ranks see the directories, and are they one world?
 check() {
-    "${launch[@]}" sh -c 'for place do
-        [ -d "$place" ] || { echo "mpiflow: the directory $place is not there on $(hostname)" >&2; exit 1; }
-    done' sh "$PWD" "$output" </dev/null || return 73
-    "${launch[@]}" "${interpreter[@]}" -m mpiflow doctor --quick </dev/null
+    # Not by a command of its own: Open MPI 5 may hang when all that it has started ends within a moment.
+    "${launch[@]}" sh -c 'code=0
+    for place in "$1" "$2"; do
+        [ -d "$place" ] || { echo "mpiflow: the directory $place is not there on $(hostname)" >&2; code=73; }
+    done
+    shift 2
+    [ "$code" -ne 0 ] || exec "$@"
+    "$@"  # or the other ranks would wait for this one
+    exit "$code"' sh "$PWD" "$output" "${interpreter[@]}" -m mpiflow doctor --quick </dev/null
 }
 check
 code=$?
@@ -94,6 +105,7 @@ elif [ "$code" -le 1 ]; then  # 1: not as it should be, and no reason not to run
     farm=$!
     [ -z "$told" ] || tell "$told"
     while heard=''; wait "$farm"; code=$?; [ -n "$heard" ]; do :; done  # a signal ends the wait, not the farm
+    farm=''
     [ "$told" != USR1 ] || [ "$code" -ne 138 ] || code=85  # it was told before it could listen
 else
     echo "mpiflow: the check before the run failed with code $code, so there is no run; see above" >&2
@@ -104,4 +116,10 @@ if [ "$code" -eq 85 ] && [ "$attempt" -le 20 ]; then
     exit 99  # Grid Engine then runs the same job again: the journal has what is done
 fi
 rm -f -- "$count"
+case $code in
+    99 | 100)  # with the first Grid Engine would run it again for ever, with the second keep it in the queue
+        echo "mpiflow: the farm ended with code $code, which would mean something else to Grid Engine: the job's is 1" >&2
+        code=1
+        ;;
+esac
 exit "$code"

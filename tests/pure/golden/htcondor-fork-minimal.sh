@@ -4,6 +4,8 @@
 # sweep.py as one farm: 4 ranks on 1 node, under HTCondor.
 # Written by `mpiflow submit`. `mpiflow status` says how it stands, `mpiflow logs -f` shows what it prints.
 
+# A job has no environment but what its description says: the shell's own PATH would end with it, and MPIs want a home.
+export PATH HOME=${HOME:-~}
 job=${MPIFLOW_JOB:-0} index=''
 output=/lus/project/runinfo/jobs  # there all of this job is kept
 cd -- /lus/project || exit
@@ -76,6 +78,7 @@ elif [ "$code" -le 1 ]; then  # 1: not as it should be, and no reason not to run
     farm=$!
     [ -z "$told" ] || tell "$told"
     while heard=''; wait "$farm"; code=$?; [ -n "$heard" ]; do :; done  # a signal ends the wait, not the farm
+    farm=''
     [ "$told" != USR1 ] || [ "$code" -ne 138 ] || code=85  # it was told before it could listen
 else
     echo "mpiflow: the check before the run failed with code $code, so there is no run; see above" >&2

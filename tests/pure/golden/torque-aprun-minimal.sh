@@ -48,10 +48,15 @@ trap 'tell TERM' TERM
 
 # A few seconds that save hours: do all ranks see the directories, and are they one world?
 check() {
-    "${launch[@]}" sh -c 'for place do
-        [ -d "$place" ] || { echo "mpiflow: the directory $place is not there on $(hostname)" >&2; exit 1; }
-    done' sh "$PWD" "$output" </dev/null || return 73
-    "${launch[@]}" "${interpreter[@]}" -m mpiflow doctor --quick </dev/null
+    # Not by a command of its own: Open MPI 5 may hang when all that it has started ends within a moment.
+    "${launch[@]}" sh -c 'code=0
+    for place in "$1" "$2"; do
+        [ -d "$place" ] || { echo "mpiflow: the directory $place is not there on $(hostname)" >&2; code=73; }
+    done
+    shift 2
+    [ "$code" -ne 0 ] || exec "$@"
+    "$@"  # or the other ranks would wait for this one
+    exit "$code"' sh "$PWD" "$output" "${interpreter[@]}" -m mpiflow doctor --quick </dev/null
 }
 check
 code=$?
@@ -66,6 +71,7 @@ elif [ "$code" -le 1 ]; then  # 1: not as it should be, and no reason not to run
     farm=$!
     [ -z "$told" ] || tell "$told"
     while heard=''; wait "$farm"; code=$?; [ -n "$heard" ]; do :; done  # a signal ends the wait, not the farm
+    farm=''
     [ "$told" != USR1 ] || [ "$code" -ne 138 ] || code=85  # it was told before it could listen
 else
     echo "mpiflow: the check before the run failed with code $code, so there is no run; see above" >&2
