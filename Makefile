@@ -1,7 +1,9 @@
 # make demo | test | chaos | bench | lint | clean, each with MPI=mpich (the default) or MPI=openmpi.
-# Needs python3 with venv, and make; everything else is installed into .venv-$(MPI).
+# Needs python3 with venv, and make; everything else is installed into .venv-$(MPI). BUILD=compiled, with test and bench,
+# takes mpiflow as a wheel with compiled modules, in .venv-$(MPI)-compiled, and needs a C compiler: docs/compiled.md.
 
 MPI ?= mpich
+BUILD ?= python
 PYTHON ?= python3
 SEED ?= 1
 
@@ -9,7 +11,11 @@ ifeq ($(filter mpich openmpi,$(MPI)),)
 $(error MPI is "$(MPI)", and must be mpich or openmpi)
 endif
 
-venv := .venv-$(MPI)
+ifeq ($(filter python compiled,$(BUILD)),)
+$(error BUILD is "$(BUILD)", and must be python or compiled)
+endif
+
+venv := .venv-$(MPI)$(if $(filter compiled,$(BUILD)),-compiled)
 python := $(venv)/bin/python
 installed := $(venv)/.installed
 lint_installed := $(venv)/.lint-installed
@@ -22,6 +28,9 @@ limited := timeout -k 10 2700
 # systems, of which a machine can have one, and of faults, which go by the clock, come one after the other.
 one_by_one := tests/clusters tests/chaos
 at_once := -n 3 --dist loadfile --no-loadscope-reorder
+# Of a compiled mpiflow whole commands are tested: the other tests look inside. `pytest`, and not `python -m pytest`, which
+# would put the modules of this directory before the installed ones.
+pytest := $(venv)/bin/pytest
 
 .PHONY: demo test chaos bench lint clean
 .DELETE_ON_ERROR:
@@ -30,11 +39,15 @@ demo: $(installed)
 	$(python) -m mpiflow -n 4 examples/monte_carlo.py
 
 test: $(installed)
-	$(limited) $(python) -m pytest $(at_once) tests $(addprefix --ignore=,$(one_by_one))
-	$(limited) $(python) -m pytest $(one_by_one)
+ifeq ($(BUILD),compiled)
+	$(limited) $(pytest) $(at_once) tests/end_to_end
+else
+	$(limited) $(pytest) $(at_once) tests $(addprefix --ignore=,$(one_by_one))
+	$(limited) $(pytest) $(one_by_one)
+endif
 ifneq ($(in_mpi),)
 	$(limited) $(venv)/bin/mpiexec $(mpiexec_$(MPI)) -n 4 \
-	    $(python) -m pytest --with-mpi -m mpi -q -p no:cacheprovider tests/mpi
+	    $(pytest) --with-mpi -m mpi -q -p no:cacheprovider tests/mpi
 endif
 
 # Ten minutes and more: what `make test` does in short, with 300 faults. Storage and hosts need root, else they are skipped.
@@ -42,29 +55,42 @@ chaos: $(installed)
 	$(python) -m tests.chaos --faults 300 --seed $(SEED)
 	$(python) -m pytest -q -s -m chaos tests
 
+# From a directory without an mpiflow/ in it, so that what is measured is what is installed.
 bench: $(installed)
-	$(python) -m benchmarks.throughput
-	$(python) -m benchmarks.latency
-	$(python) -m benchmarks.graph
-	$(python) -m benchmarks.memory
-	$(python) -m benchmarks.footprint
-	$(python) -m benchmarks.protection
+	rm -rf $(venv)/bench && mkdir $(venv)/bench && cp -r benchmarks $(venv)/bench
+	cd $(venv)/bench && for suite in throughput latency graph memory footprint protection; do \
+	    ../bin/python -m benchmarks.$$suite || exit; done
 
 lint: $(lint_installed)
 	$(venv)/bin/ruff check
 	$(venv)/bin/mypy --strict mpiflow
 
 clean:
-	rm -rf .venv-mpich .venv-openmpi build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv-mpich* .venv-openmpi* build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find mpiflow tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamps make a second call fast; a change of pyproject.toml installs again.
-$(installed): pyproject.toml | $(python)
-	$(python) -m pip install --quiet --disable-pip-version-check --editable ".[$(MPI),test]"
+pip := $(python) -m pip install --quiet --disable-pip-version-check
+
+ifeq ($(BUILD),compiled)
+# By way of an sdist: built in place, compiled modules would stay here, and be taken for the sources by everybody.
+$(installed): pyproject.toml $(shell find mpiflow jobscripts -name '*.py' -o -name '*.j2' -o -name '*.toml') | $(python)
+	$(pip) build
+	rm -rf $(venv)/dist
+	HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(python) -m build --outdir $(venv)/dist . >$(venv)/build.log 2>&1 || \
+	    { tail -n 30 $(venv)/build.log >&2; exit 1; }
+	$(pip) --force-reinstall --no-deps $(venv)/dist/*.whl
+	wheel=$$(echo $(venv)/dist/*.whl) && $(pip) "$$wheel[$(MPI),test]"
+	cd $(venv) && bin/python -c 'from mpiflow.farm import farm; assert farm.__file__.endswith(".so"), farm.__file__'
 	touch $@
+else
+$(installed): pyproject.toml | $(python)
+	$(pip) --editable ".[$(MPI),test]"
+	touch $@
+endif
 
 $(lint_installed): $(installed)
-	$(python) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(pip) --editable ".[dev]"
 	touch $@
 
 $(python):

@@ -14,6 +14,7 @@ import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -169,7 +170,9 @@ def table(suite: Suite, outcomes: Mapping[str, Outcome]) -> str:
 def machine() -> str:
     """Where the figures come from, in a few words."""
     cores = len(os.sched_getaffinity(0))
-    return f"Python {platform.python_version()}, {mpi_version(mpiexec()[0])}, {cores} cores"
+    hot = find_spec("mpiflow.farm.farm")
+    build = "mpiflow as Python" if hot is None or str(hot.origin).endswith(".py") else "mpiflow compiled"
+    return f"{build}, Python {platform.python_version()}, {mpi_version(mpiexec()[0])}, {cores} cores"
 
 
 def main(suite: Suite, description: str | None) -> int:

@@ -107,9 +107,11 @@ def examine_alone(parsed: Arguments) -> int:
 
 def _print_library() -> None:
     from mpiflow.comm import world
+    from mpiflow.farm import farm
 
     found = world.library()
-    _line("mpiflow", f"{mpiflow.__version__}, Python {sys.version.split()[0]} ({sys.executable})")
+    build = "" if farm.__file__.endswith(".py") else ", compiled"
+    _line("mpiflow", f"{mpiflow.__version__}{build}, Python {sys.version.split()[0]} ({sys.executable})")
     _line("MPI library", f"{found.name}, MPI standard {found.standard}")
     for path in linux.loaded_libraries("libmpi"):
         _line("", path)

@@ -52,6 +52,8 @@ class Task:
         "from_memo", "future", "hashsum", "id", "invoked", "kwargs", "launched", "losses", "memory", "outputs",
         "packed", "priority", "resources", "returned", "state", "streams", "tries", "value", "walltime",
     )  # fmt: skip
+    #: What mypyc has to know may be deleted.
+    __deletable__ = ("future",)
 
     def __init__(self, number: int, app: App, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.id = number
