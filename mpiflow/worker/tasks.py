@@ -14,20 +14,18 @@ from mpiflow.worker.environment import leave_fork
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Buffer, Callable, Sequence  # type: ignore[attr-defined]
-    from typing import NamedTuple
 
-    class Outcome(NamedTuple):
-        """What came of a task."""
 
-        kind: int
-        payload: bytes
-        attachments: list[Buffer]
-        seconds: float
+class Outcome:
+    """What came of a task: a record's kind, payload and attachments, and the seconds it took."""
 
-else:
-    from collections import namedtuple
+    __slots__ = ("attachments", "kind", "payload", "seconds")
 
-    Outcome = namedtuple("Outcome", ("kind", "payload", "attachments", "seconds"))
+    def __init__(self, kind: int, payload: bytes, attachments: list[Buffer], seconds: float) -> None:
+        self.kind = kind
+        self.payload = payload
+        self.attachments = attachments
+        self.seconds = seconds
 
 
 class Functions:
