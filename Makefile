@@ -15,6 +15,12 @@ ifeq ($(filter python compiled,$(BUILD)),)
 $(error BUILD is "$(BUILD)", and must be python or compiled)
 endif
 
+ifeq ($(BUILD),compiled)  # the others run what is in this directory
+ifneq ($(filter-out test bench clean .venv-%,$(or $(MAKECMDGOALS),demo)),)
+$(error BUILD=compiled goes with test, bench and clean only)
+endif
+endif
+
 venv := .venv-$(MPI)$(if $(filter compiled,$(BUILD)),-compiled)
 python := $(venv)/bin/python
 installed := $(venv)/.installed

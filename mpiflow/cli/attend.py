@@ -135,14 +135,14 @@ def follow(
                     if number == _MET:
                         typed.meet()
                     elif verdict_path and verdict.read(verdict_path).began:
-                        requests.rank0_began()
+                        requests.rank0_began(os.stat(verdict_path).st_mtime)
                     requests.take(number, time.monotonic())
             now = time.monotonic()
             if now >= look:
                 look = now + _LOOK_EVERY
                 told = verdict.read(verdict_path)
                 if told.began:
-                    requests.rank0_began()
+                    requests.rank0_began(os.stat(verdict_path).st_mtime)
                 if told.ended is not None:
                     requests.rank0_ended(now)
                     look = math.inf
@@ -189,7 +189,8 @@ class _Requests:
         self._killed_at = math.inf  #: when its group is killed
         self._ended_at = math.inf  #: when it is told to end because rank 0 has
         self._to_warn = False
-        self._unheard: list[signal.Signals] = []  #: what was sent to ranks that may not have taken signals yet
+        #: What was sent to ranks that may not have taken signals yet, and when, in seconds since the epoch.
+        self._unheard: list[tuple[signal.Signals, float]] = []
         self._began = not met  #: whether rank 0 has; one that meets this process does so before it is met
         self._latest = -math.inf
 
@@ -213,16 +214,24 @@ class _Requests:
             self._to_warn = False
             self._send(signal.SIGUSR1)
 
-    def rank0_began(self) -> None:
-        """Say again what came while ranks were starting: they take no signal before MPI is there."""
-        self._began = True
-        while self._unheard:
-            self.child.send_signal(self._unheard.pop(0))
+    def rank0_began(self, moment: float) -> None:
+        """Say again what was sent before: while ranks are starting, and MPI is not there, they take no signal.
+
+        Parameters
+        ----------
+        moment : float
+            When rank 0 took signals, at the latest, in seconds since the epoch. What was sent after it has been
+            heard, and a second interrupt could end what the script does about the first.
+        """
+        unheard, self._unheard, self._began = self._unheard, [], True
+        for number, sent in unheard:
+            if sent < moment:
+                self.child.send_signal(number)
 
     def _send(self, number: signal.Signals) -> None:
         self.child.send_signal(number)
         if not self._began:
-            self._unheard.append(number)
+            self._unheard.append((number, time.time()))
 
     def rank0_ended(self, now: float) -> None:
         """Give the launcher some time to end too."""

@@ -31,8 +31,6 @@ def check(spec: JobSpec) -> None:
     ConfigurationError
         It cannot; saying why.
     """
-    if spec.array:
-        raise ConfigurationError(f"array is {spec.array!r}; {spec.script} is one job, legal is nothing")
     try:
         parsed = farm.parse([*spec.farm_options, spec.script, *spec.arguments])
         said = words.parse(parsed.rest) if spec.script == "batch" else None

@@ -1,4 +1,4 @@
-"""Which hosts still answer: each is asked to run ``true`` by the very launcher that will be used again.
+"""Which hosts still answer: each is asked to run nothing much, by the very launcher that will be used again.
 
 A node that lost power takes the whole job with it, rank 0 included, before anyone could say which node it was:
 hydra and PRRTE end a job when the connection to one of their daemons breaks. So nobody is left to name it, and the

@@ -214,7 +214,8 @@ class Job:
             return None
         said = [words for line in lines if len(words := line.split()) == 3 and words[2].isdecimal()]
         codes = {one: int(code) for one, _, code in said if _number(one) == _number(job)}  # the last of each counts
-        return max(codes.values(), default=None)
+        # 85 is of one that goes on, and must not hide one that has failed
+        return max(codes.values(), default=None, key=lambda code: (code not in (0, DRAINED), code))
 
     def _end(self, states: list[JobState]) -> JobState:
         """How all of it has ended: well, if one of its jobs has done the work; else as the last that is known of."""

@@ -102,7 +102,9 @@ class LaunchLine:
         options = [word for option in reach for word in self.words[option.start : option.end]]
         only = {"hydra": ["-hosts", host], "openmpi": ["--host", host]}
         where = only.get(self._dialect, ["-Q", "-N1", "-w", host])
-        return [self.words[0], *options, *where, "-n", "1", "true"]
+        # Open MPI 5 may hang over a command that ends at once: a healthy host would count as lost.
+        nothing_much = ["sleep", "1"] if self._dialect == "openmpi" else ["true"]
+        return [self.words[0], *options, *where, "-n", "1", *nothing_much]
 
     def _find_hosts(self) -> list[Host]:
         if self._grammar is None:

@@ -262,7 +262,7 @@ def _check_job(path: Path, job: Mapping[str, Any]) -> None:
         beside: dict[str, Any] = {"script": "script.py", "warn_before": 0}
         if name == "wrapper":
             beside["launcher"] = "wrapped"
-        elif value == "wrapped":
+        elif name == "launcher" and value == "wrapped":
             beside["wrapper"] = "mpiexec"
         try:
             JobSpec(**{**beside, name: value})

@@ -214,6 +214,8 @@ class JobSpec:
             raise _wrong("array", self.array, "numbers such as 0-9, 1,3,7 or 1-100%10")
 
     def _check_together(self) -> None:
+        if self.array and self.script in COMMANDS:
+            raise _wrong("array", self.array, f"nothing: {self.script} is one job")
         if self.time is not None and self.warn_before >= self.time:
             raise _wrong("warn_before", self.warn_before, f"a number of seconds below the {self.time} s of the job")
         if self.launcher == "wrapped" and not self.wrapper.strip():

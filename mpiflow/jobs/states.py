@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+from mpiflow.exitcodes import DRAINED
+
 #: Waits for its turn; has a node; ended with code 0; ended otherwise; was ended by somebody; nobody knows.
 PENDING, RUNNING, DONE, FAILED, CANCELLED, UNKNOWN = "pending", "running", "done", "failed", "cancelled", "unknown"
 #: States after which nothing more happens.
@@ -134,7 +136,9 @@ def together(states: Iterable[JobState]) -> JobState:
     tasks = list(states)
     if len(tasks) == 1:
         return tasks[0]
-    code = max((task.exit_code for task in tasks if task.exit_code is not None), default=None)
+    codes = [task.exit_code for task in tasks if task.exit_code is not None]
+    # 85 is of one that goes on, and must not hide one that has failed
+    code = max(codes, default=None, key=lambda code: (code not in (0, DRAINED), code))
     for state in (RUNNING, PENDING, UNKNOWN, CANCELLED, FAILED, DONE):
         number = sum(task.state == state for task in tasks)
         if number:

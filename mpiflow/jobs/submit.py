@@ -28,6 +28,8 @@ from mpiflow.jobs.record import Record
 from mpiflow.jobs.spec import COMMANDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mpiflow.jobs.spec import JobSpec
 
 #: Seconds that a batch system has to take a job. Busy ones take half a minute.
@@ -142,10 +144,22 @@ def submit(spec: JobSpec) -> Job:
 
 def _with_joblog(whole: JobSpec) -> JobSpec:
     """A batch that goes on leaves out what is done: its joblog is in its own directory, unless the user names one."""
-    if whole.script != "batch" or any(word.partition("=")[0] == "--joblog" for word in whole.arguments):
+    if whole.script != "batch" or _names_joblog(whole.arguments):
         return whole
     joblog = os.path.join(whole.output, "joblog")
     return replace(whole, arguments=("--joblog", joblog, "--resume", *whole.arguments))
+
+
+def _names_joblog(words: Sequence[str]) -> bool:
+    """Whether a batch has one of its own: a template may have an option of that name, behind the first plain word."""
+    takes_value = False
+    for word in words:
+        if word.partition("=")[0] == "--joblog":
+            return True
+        if not word.startswith("-") and not takes_value:
+            return False
+        takes_value = word.startswith("-") and "=" not in word and word not in ("--resume", "--resume-failed")
+    return False
 
 
 def _with_directory(whole: JobSpec) -> JobSpec:

@@ -344,7 +344,7 @@ class Driver:
                 self._look_round()
                 continue
             due = self._urgent or time.perf_counter() - self._last >= HELP_AFTER
-            if due and self.failure is None and self._lock.acquire(blocking=False):
+            if due and self._lock.acquire(blocking=False):
                 self._urgent = self._nudged = False
                 self._drive_as_helper()
 
@@ -379,7 +379,11 @@ class Driver:
             self._drive(lambda: not self._unfinished(), None, gives_way=True)
             self.run_callbacks()
         except Exception as failure:
-            self._note(failure)  # those who wait are told; nobody hears what a thread raises
+            # Those who wait in `result` are told the first failure; all others can only see it on the console.
+            if self.failure is None or self.failure is failure:
+                words = f"a superstep has failed: {type(failure).__name__}: {failure}"
+                print(f"mpiflow: {words}", file=sys.stderr, flush=True)
+            self._note(failure)
         finally:
             _switch_often(-1)
             self._helping = False

@@ -47,7 +47,8 @@ def test_a_damaged_preset_is_refused_by_file_and_key(tmp_path: Path, text: str, 
 
 
 @pytest.mark.parametrize(
-    "text", ["launcher = 'wrapped'\n", "wrapper = 'ibrun'\n", "time = 60\n", "warn_before = 900\n"]
+    "text",
+    ["launcher = 'wrapped'\n", "queue = 'wrapped'\n", "wrapper = 'ibrun'\n", "time = 60\n", "warn_before = 900\n"],
 )
 def test_what_only_a_job_can_complete_is_no_damage(tmp_path: Path, text: str) -> None:
     file = tmp_path / "ours.toml"

@@ -219,6 +219,8 @@ def test_an_array_stands_as_its_least_advanced_task() -> None:
     assert together([done, failed, JobState(PENDING), JobState(RUNNING)]) == JobState(RUNNING, None, "1 of 4 tasks")
     assert together([done, failed, done]) == JobState(FAILED, 3, "1 of 3 tasks")
     assert together([done, done]) == JobState(DONE, 0, "2 of 2 tasks")
+    drained = JobState(FAILED, 85)
+    assert together([failed, drained]) == JobState(FAILED, 3, "2 of 2 tasks"), "not as one that goes on"
 
 
 def test_there_is_a_question_for_every_batch_system() -> None:

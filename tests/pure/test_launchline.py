@@ -165,7 +165,7 @@ def test_srun_outside_of_an_allocation_knows_no_hosts() -> None:
         (
             "openmpi",
             "mpiexec --allow-run-as-root --with-ft ulfm --prtemca plm_ssh_agent /x/ssh --hostfile /dev/null -n 4",
-            "mpiexec --allow-run-as-root --prtemca plm_ssh_agent /x/ssh --host n2 -n 1 true",
+            "mpiexec --allow-run-as-root --prtemca plm_ssh_agent /x/ssh --host n2 -n 1 sleep 1",
         ),
         ("srun", "srun -K --mpi=pmi2 --overlap -n 8", "srun --overlap -Q -N1 -w n2 -n 1 true"),
     ],

@@ -259,6 +259,8 @@ def test_a_member_of_an_array_that_failed_and_is_forgotten(cluster: Cluster) -> 
     assert Job(job.record, Poller()).status() == (FAILED, 3, "as a script of it has left word")
     Path(job.output, "ended").write_text("17_1 1 85\n17_1 2 0\n17_2 1 0\n")
     assert Job(job.record, Poller()).status()[:2] == (DONE, 0)
+    Path(job.output, "ended").write_text("17_1 1 3\n17_2 1 85\n")
+    assert Job(job.record, Poller()).status()[:2] == (FAILED, 3), "85 is of one that goes on"
     cluster.squeue("echo '17_2 RUNNING 0 None'")
     assert Job(job.record, Poller()).status().state == RUNNING
 

@@ -54,6 +54,12 @@ def test_a_batch_with_a_template_and_options_on_both_sides(place: Path, capsys: 
     assert words == ["--isolation", "task", "batch", "--joblog", joblog, "--resume", *own]
 
 
+def test_a_template_with_a_joblog_of_its_own_has_none(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = dry_run(capsys, "--system", "slurm", "batch", "--retries", "2", "prog", "--joblog", "{}", ":::", "a", "b")
+    assert words[:2] == ["batch", "--joblog"]
+    assert words[3:] == ["--resume", "--retries", "2", "prog", "--joblog", "{}", ":::", "a", "b"]
+
+
 def test_a_joblog_of_ones_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = dry_run(capsys, "--system", "slurm", "batch", "--joblog", "log", "--resume", "tasks.txt")
     assert words == ["batch", "--joblog", "log", "--resume", "tasks.txt"]
@@ -89,7 +95,7 @@ def test_files_are_looked_for_where_the_job_runs(place: Path, capsys: pytest.Cap
         (["batch", "--retries", "often", "tasks.txt"], "argument --retries: is 'often'; legal is a whole number"),
         (["batch", "--bogus", "tasks.txt"], "unrecognized arguments: --bogus"),
         (["batch", "-n", "8", "tasks.txt"], "-n: how many ranks a job has is said by --nodes and --ranks-per-node"),
-        (["--array", "0-3", "batch", "tasks.txt"], "array is '0-3'; batch is one job, legal is nothing"),
+        (["--array", "0-3", "batch", "tasks.txt"], "array is '0-3'; legal is nothing: batch is one job"),
         (["--directory", "none", "batch", "tasks.txt"], "directory none: No such file or directory"),
         (["--system", "kubernetes", "batch", "tasks.txt"], "batch: a document for a cloud is made for a script only"),
         (["doctor", "--stacks", "run"], "doctor: in a job it looks at the job itself"),

@@ -55,6 +55,7 @@ check() {
     shift 2
     [ "$code" -ne 0 ] || exec "$@"
     "$@"  # or the other ranks would wait for this one
+    sleep 2  # some launchers end what has not left yet when one rank fails, and make a code of their own of it
     exit "$code"' sh "$PWD" "$output" "${interpreter[@]}" -m mpiflow doctor --quick </dev/null
 }
 check
