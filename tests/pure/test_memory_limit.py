@@ -42,11 +42,18 @@ def hog() -> Callable[..., int]:
     """A task that takes memory, in its own process or in those it starts, and then sleeps."""
 
     def take(size: int, seconds: float, processes: int = 0, notes: str = "") -> int:
-        code = f"import time; data = bytearray({size // max(processes, 1)}); time.sleep({seconds})"
-        children = [subprocess.Popen([sys.executable, "-c", code], start_new_session=True) for _ in range(processes)]
+        own = size // max(processes, 1)
+        code = f"import sys, time; sys.stdin.read(); data = bytearray({own}); time.sleep({seconds})"
+        line = [sys.executable, "-c", code]
+        children = [
+            subprocess.Popen(line, start_new_session=True, stdin=subprocess.PIPE) for _ in range(processes)
+        ]
         if notes:
             with open(notes, "w") as file:
                 print(*(child.pid for child in children), file=file)
+        for child in children:  # not before all are there and noted: with the first memory all may be over
+            assert child.stdin is not None
+            child.stdin.close()
         data = bytearray(0 if children else size)
         time.sleep(seconds)
         return len(data)
