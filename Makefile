@@ -30,10 +30,10 @@ lint_installed := $(venv)/.lint-installed
 mpiexec_openmpi = --with-ft ulfm --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-root)
 in_mpi := $(wildcard tests/mpi/test_*.py)
 limited := timeout -k 10 2700
-# Most tests wait most of the time, so three take turns on two cores, a file of tests in one process. Those of real batch
+# Most tests wait most of the time, so two run at once, a file of tests in one process. Those of real batch
 # systems, of which a machine can have one, and of faults, which go by the clock, come one after the other.
 one_by_one := tests/clusters tests/chaos
-at_once := -n 3 --dist loadfile --no-loadscope-reorder
+at_once := -n 2 --dist loadfile --no-loadscope-reorder
 # Of a compiled mpiflow whole commands are tested: the other tests look inside. `pytest`, and not `python -m pytest`, which
 # would put the modules of this directory before the installed ones.
 pytest := $(venv)/bin/pytest

@@ -13,7 +13,7 @@ mpiexec() { exec bash -c 'trap "exit 85" USR1; echo "$$" >began; while :; do sle
 kill() {
     builtin kill "$@"
     local code=$?
-    while [ -e "/proc/$child" ] && [[ $(<"/proc/$child/stat") != *') Z '* ]]; do :; done
+    while { read -r stat <"/proc/$child/stat"; } 2>/dev/null && [[ $stat != *') Z '* ]]; do :; done
     return "$code"
 }
 """
