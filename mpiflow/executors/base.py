@@ -155,7 +155,7 @@ class BulkExecutor(Executor):
     running = 0
 
     @abstractmethod
-    def submit_bulk(self, tasks: Sequence[Submission]) -> None:
+    def submit_bulk(self, tasks: list[Submission]) -> None:
         """Take tasks with their arguments, all dependencies met. Must not block, and must not raise for one
         task: a task that cannot be taken is a completion with an error."""
 
