@@ -20,6 +20,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from itertools import count
 from types import TracebackType
@@ -215,11 +216,12 @@ class DataFlowKernel:
     #: Parsl's monitoring is not here.
     monitoring = None
 
-    def wait(self, future: Future[Any], timeout: float | None) -> None:
-        """Drive until a future is done; TimeoutError when the time is over first."""
+    def wait(self, task: Task, timeout: float | None) -> None:
+        """Drive until a task's future is fulfilled; TimeoutError when the time is over first."""
         if self._blocks:
             self._send_block()  # waiting inside a superstep() for what it holds back would never end
-        self.driver.wait(future, timeout)
+        if not self.driver.wait_until(task.is_fulfilled, timeout):
+            raise FutureTimeoutError(f"{task!r} is not done after {timeout:g} s")
 
     def watch(self) -> None:
         """Somebody is about to wait for a future in a function that is not ours."""
@@ -377,19 +379,14 @@ class DataFlowKernel:
         """Fulfil the futures of what has ended, and defer those with callbacks."""
         announced, self._to_announce = self._to_announce, []
         for task in announced:
-            future = task.future
             if task.depends:
                 # A future holds its task: without this the last one of a chain of a million would hold all of them.
                 task.depends = ()
                 if not task.tries:  # it never ran, and its arguments are futures still
                     task.args = ()
                     task.kwargs = {name: task.kwargs[name] for name in ("stdout", "stderr") if name in task.kwargs}
-            if task.state is _exec_done or task.state is _memo_done:
-                called = future.fulfil(task.value, None)
-            else:
-                called = future.fulfil(None, task.error)
-            if called:
-                self.driver.defer(future)
+            if task.fulfil():
+                self.driver.defer(task.future)
             if self._ended is None:
                 del task.future  # the two hold each other, and would be left to the garbage collector
             else:
@@ -481,10 +478,9 @@ class DataFlowKernel:
         self._wait_for(list(self.unended.values()))
 
     def _wait_for(self, tasks: list[Task]) -> None:
-        futures = [getattr(task, "future", None) for task in tasks]  # none any more: it has been announced
-        for future in futures:
-            if future is not None:
-                self.driver.wait_until(future.done)
+        for task in tasks:
+            if not task.fulfilled:
+                self.driver.wait_until(task.is_fulfilled)
 
     @contextmanager
     def superstep(self) -> Iterator[None]:

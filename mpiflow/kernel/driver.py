@@ -22,8 +22,6 @@ import sys
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
 
 from mpiflow.errors import MpiflowError
@@ -116,11 +114,6 @@ class Driver:
     def inside(self) -> bool:
         """Whether the caller is called by a superstep, as a retry handler is."""
         return self._inside == threading.get_ident()
-
-    def wait(self, future: Future[Any], timeout: float | None) -> None:
-        """Drive until a future is done; TimeoutError when the time is over first."""
-        if not self.wait_until(future.done, timeout):
-            raise FutureTimeoutError(f"{future!r} is not done after {timeout:g} s")
 
     def wait_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
         """Drive until `done()`, at most so many seconds; whether it is."""

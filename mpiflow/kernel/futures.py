@@ -2,8 +2,8 @@
 
 It is a `concurrent.futures.Future` to everyone who looks, and much smaller: the stdlib's makes a condition
 with a lock for each future (0.8 µs, 1.6 KiB), which hardly any future of a hundred thousand ever needs. Here
-the condition is made when somebody waits on it. One lock for all futures guards the moment when a future
-either gets its value or its condition.
+the condition is made when somebody waits on it. All that a future knows is its task's: the kernel fulfils a hundred
+thousand of them a second, and a class that the stdlib's is the base of cannot be compiled.
 
 Who waits in `result` drives the farm meanwhile (see `kernel.driver`). Who waits in somebody else's function
 (`concurrent.futures.wait`, `as_completed`, an event loop) touches the condition or adds a callback, and
@@ -12,13 +12,15 @@ that is how the kernel learns that its helper thread has to drive.
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import FINISHED, LOGGER, PENDING
 from operator import getitem
 from typing import TYPE_CHECKING, Any
 
+from mpiflow.kernel.task import WELL
+
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Sequence
 
     from mpiflow.data.futures import DataFuture
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
 
 #: Label of the executor whose threads on rank 0 do what takes no worker, under Parsl's name for it.
 INTERNAL = "_parsl_internal"
-
-_MOMENT = threading.Lock()
-
 
 class AppFuture(Future[Any]):
     """The outcome of a task, once it has one.
@@ -43,59 +42,33 @@ class AppFuture(Future[Any]):
         Where the command of a bash_app writes.
     """
 
-    __slots__ = ("_callbacks", "_exception", "_made", "_result", "_state", "_waiting", "task")
+    __slots__ = ("task",)
 
     def __init__(self, task: Task) -> None:
         # Not calling the base's: it would make the condition.
         self.task = task
-        self._state = PENDING
-        self._made: threading.Condition | None = None
-        self._callbacks: list[Callable[[Future[Any]], object]] | None = None
 
     # --- what the stdlib's functions look at ---------------------------------------------------------------
 
     @property
+    def _state(self) -> str:  # type: ignore[override]
+        return FINISHED if self.task.fulfilled else PENDING
+
+    @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
-        with _MOMENT:
-            condition = self._made
-            if condition is None:
-                condition = self._made = threading.Condition()
-                self._waiting: list[Any] = []
-        if self._state is not FINISHED:
-            self.task.dfk.watch()
+        task = self.task
+        condition = task.awaited()
+        if not task.fulfilled:
+            task.dfk.watch()
         return condition
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
-        return self._waiting
+        return self.task.waiters
 
     @property
     def _done_callbacks(self) -> list[Callable[[Future[Any]], object]]:
-        return self._callbacks or []
-
-    # --- the kernel's side ---------------------------------------------------------------------------------
-
-    def fulfil(self, value: Any, error: BaseException | None) -> bool:
-        """Give the future its outcome; whether there are callbacks to be run. The kernel's alone to call."""
-        with _MOMENT:
-            condition = self._made
-            if condition is None:
-                self._settle(value, error)
-                return self._callbacks is not None
-        with condition:
-            self._settle(value, error)
-            for waiter in self._waiting:
-                if error is None:
-                    waiter.add_result(self)
-                else:
-                    waiter.add_exception(self)
-            condition.notify_all()
-        return self._callbacks is not None
-
-    def _settle(self, value: Any, error: BaseException | None) -> None:
-        self._result = value
-        self._exception = error
-        self._state = FINISHED
+        return self.task.callbacks or []
 
     def run_callbacks(self) -> None:
         """Call what was added by add_done_callback, in order; a failing one is logged and the rest go on."""
@@ -105,15 +78,15 @@ class AppFuture(Future[Any]):
 
     def done(self) -> bool:
         """Whether the task has ended, all its retries included."""
-        return self._state is FINISHED
+        return self.task.fulfilled
 
     def running(self) -> bool:
         """Whether the task has been handed to an executor and has not ended."""
-        return self._state is not FINISHED and self.task.state.name in ("launched", "running", "joining")
+        return not self.task.fulfilled and self.task.state.name in ("launched", "running", "joining")
 
     def cancelled(self) -> bool:
         """Whether the task was cancelled before it began."""
-        return self._state is FINISHED and isinstance(self._exception, CancelledError)
+        return self.task.fulfilled and isinstance(self.task.failure, CancelledError)
 
     def cancel(self) -> bool:
         """Take the task back if it has not begun; tasks that depend on it fail with CancelledError as the cause.
@@ -123,7 +96,7 @@ class AppFuture(Future[Any]):
         bool
             False when a worker has it, or it has ended: it goes on, see `kill`.
         """
-        return self.cancelled() or (self._state is not FINISHED and self.task.dfk.cancel(self.task))
+        return self.cancelled() or (not self.task.fulfilled and self.task.dfk.cancel(self.task))
 
     def kill(self) -> bool:
         """End the task, by force if it runs: its runner dies, and it fails with TaskKilled, without a retry.
@@ -136,7 +109,7 @@ class AppFuture(Future[Any]):
         bool
             Whether it had not ended, and could be.
         """
-        return self._state is not FINISHED and self.task.dfk.kill(self.task)
+        return not self.task.fulfilled and self.task.dfk.kill(self.task)
 
     def result(self, timeout: float | None = None) -> Any:
         """The task's value; drives the farm while it waits.
@@ -153,39 +126,33 @@ class AppFuture(Future[Any]):
         BaseException
             What the task failed with.
         """
-        if self._state is not FINISHED:
-            self.task.dfk.wait(self, timeout)
-        error = self._exception
-        if error is None:
-            return self._result
+        task = self.task  # once: each look at an attribute of a class with a __getattr__ takes the long way
+        if not task.fulfilled:
+            task.dfk.wait(task, timeout)
+        if task.state in WELL:
+            return task.value
+        error = task.error
         try:
             raise error
         finally:
-            del self, error  # a traceback holds its frame, and the frame would hold the traceback
+            del self, task, error  # a traceback holds its frame, and the frame would hold the traceback
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the task failed with, or None; waits like `result`."""
-        if self._state is not FINISHED:
-            self.task.dfk.wait(self, timeout)
-        return self._exception
+        task = self.task
+        if not task.fulfilled:
+            task.dfk.wait(task, timeout)
+        return task.failure
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Call ``fn(future)`` when the task has ended, at once if it has; it may call apps and wait."""
-        with _MOMENT:
-            if self._state is not FINISHED:
-                if self._callbacks is None:
-                    self._callbacks = []
-                self._callbacks.append(fn)
-                waits = True
-            else:
-                waits = False
-        if waits:
+        if self.task.calls_back(fn):
             self.task.dfk.driver.wake()
-        else:
-            try:
-                fn(self)
-            except Exception:  # as the stdlib's futures do, whether they are done already or not
-                LOGGER.exception("exception calling callback for %r", self)
+            return
+        try:
+            fn(self)
+        except Exception:  # as the stdlib's futures do, whether they are done already or not
+            LOGGER.exception("exception calling callback for %r", self)
 
     @property
     def tid(self) -> int:

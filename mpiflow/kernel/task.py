@@ -5,11 +5,12 @@ from __future__ import annotations
 from concurrent.futures import Future
 from datetime import datetime
 from enum import IntEnum
+from threading import Condition, Lock
 from time import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mpiflow.data.futures import DataFuture
     from mpiflow.kernel.app import App
@@ -39,6 +40,12 @@ class States(IntEnum):
 
 
 FINAL_STATES = frozenset({States.exec_done, States.memo_done, States.failed, States.dep_fail})
+#: Of a task that has ended well.
+WELL = (States.exec_done, States.memo_done)
+
+#: Held when a task's outcome is shown, and when somebody begins to wait for it. One for all tasks: a lock for each
+#: would be as large as the task.
+_MOMENT = Lock()
 
 
 class Task:
@@ -48,9 +55,10 @@ class Task:
     """
 
     __slots__ = (
-        "app", "args", "auto", "depends", "dfk", "error", "executor", "fail_cost", "fail_count", "fail_history",
-        "from_memo", "future", "hashsum", "id", "invoked", "kwargs", "launched", "losses", "memory", "outputs",
-        "packed", "priority", "resources", "returned", "state", "streams", "tries", "value", "walltime",
+        "app", "args", "auto", "callbacks", "condition", "depends", "dfk", "error", "executor", "fail_cost",
+        "fail_count", "fail_history", "from_memo", "fulfilled", "future", "hashsum", "id", "invoked", "kwargs",
+        "launched", "losses", "memory", "outputs", "packed", "priority", "resources", "returned", "state", "streams",
+        "tries", "value", "waiters", "walltime",
     )  # fmt: skip
     #: What mypyc has to know may be deleted.
     __deletable__ = ("future",)
@@ -77,15 +85,21 @@ class Task:
         self.invoked = time()
         #: Lower goes first.
         self.priority = app.priority
+        #: Whether its future shows the outcome, which may be there before that.
+        self.fulfilled = False
+        #: What its future is to call then, and what those wait on who wait outside our functions; None for most.
+        self.callbacks: list[Callable[[Future[Any]], object]] | None = None
+        self.condition: Condition | None = None
 
     # Set only when needed, to keep a pending task small: dfk, future (always); value or error, and when
-    # (`returned`), when it has ended; outputs, resources, auto and streams when the call names such; launched with
-    # the first try; fail_cost, fail_count and fail_history after the first failure; losses when workers were lost
-    # with it; from_memo and packed (the result's pickle) for a cached app.
+    # (`returned`), when it has ended; waiters with the condition; outputs, resources, auto and streams when the call
+    # names such; launched with the first try; fail_cost, fail_count and fail_history after the first failure; losses
+    # when workers were lost with it; from_memo and packed (the result's pickle) for a cached app.
     dfk: DataFlowKernel
     future: AppFuture
     value: Any
     error: BaseException
+    waiters: list[Any]
     outputs: list[DataFuture]
     #: Streams whose file was chosen for it.
     auto: list[str]
@@ -112,6 +126,53 @@ class Task:
     def words(self) -> str:
         """The task in an error's words."""
         return f"task {self.id} ({self.app.name})"
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What a task that has ended failed with."""
+        return None if self.state in WELL else self.error
+
+    # --- its future, for what is done to every one ----------------------------------------------------------
+
+    def fulfil(self) -> bool:
+        """Have the future show the outcome, which is set; whether there are callbacks to be run."""
+        with _MOMENT:
+            condition = self.condition
+            if condition is None:
+                self.fulfilled = True
+                return self.callbacks is not None
+        with condition:
+            self.fulfilled = True
+            for waiter in self.waiters:
+                if self.state in WELL:
+                    waiter.add_result(self.future)
+                else:
+                    waiter.add_exception(self.future)
+            condition.notify_all()
+        return self.callbacks is not None
+
+    def is_fulfilled(self) -> bool:
+        """`fulfilled`, for who waits until something can be called that is true."""
+        return self.fulfilled
+
+    def awaited(self) -> Condition:
+        """What is notified when the future is fulfilled, for who waits outside our functions."""
+        with _MOMENT:
+            condition = self.condition
+            if condition is None:
+                condition = self.condition = Condition()
+                self.waiters = []
+        return condition
+
+    def calls_back(self, callback: Callable[[Future[Any]], object]) -> bool:
+        """Have the future call this when it is fulfilled; False if it is already."""
+        with _MOMENT:
+            if self.fulfilled:
+                return False
+            if self.callbacks is None:
+                self.callbacks = []
+            self.callbacks.append(callback)
+        return True
 
     def as_record(self, args: Sequence[Any] | None = None, kwargs: dict[str, Any] | None = None) -> TaskRecord:
         """The task under Parsl's keys, as ``AppFuture.task_record``.

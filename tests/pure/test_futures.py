@@ -35,9 +35,9 @@ class Kernel:
     def _wake(self) -> None:
         self.woken += 1
 
-    def wait(self, future: Future[Any], timeout: float | None) -> None:
+    def wait(self, task: Task, timeout: float | None) -> None:
         end = time.monotonic() + (LONG if timeout is None else timeout)
-        while not future.done():
+        while not task.fulfilled:
             if time.monotonic() >= end:
                 raise TimeoutError
             time.sleep(0.0001)
@@ -52,7 +52,12 @@ def new_future(kernel: Kernel | None = None, number: int = 0) -> AppFuture:
 
 def fulfil(future: AppFuture, value: object = None, error: BaseException | None = None) -> None:
     """What a kernel does at the end of a superstep."""
-    if future.fulfil(value, error):
+    task = future.task
+    if error is None:
+        task.value, task.state = value, States.exec_done
+    else:
+        task.error, task.state = error, States.failed
+    if task.fulfil():
         future.run_callbacks()
 
 
@@ -99,10 +104,10 @@ def test_a_failure_is_raised_each_time_it_is_asked_for() -> None:
 
 def test_nothing_but_waiting_costs_a_condition() -> None:
     future = new_future()
-    assert future._made is None
+    assert future.task.condition is None
     fulfil(future, 1)
     assert future.result() == 1
-    assert future._made is None
+    assert future.task.condition is None
 
 
 @pytest.mark.parametrize(
@@ -208,13 +213,13 @@ def test_callbacks_run_once_in_order_and_late_ones_at_once() -> None:
 
 def test_fulfil_says_whether_there_are_callbacks_to_run() -> None:
     future = new_future()
-    assert future.fulfil(1, None) is False
+    assert future.task.fulfil() is False
     future = new_future()
     future.add_done_callback(print)
-    assert future.fulfil(1, None) is True
+    assert future.task.fulfil() is True
     future = new_future()
     assert future._condition is not None
-    assert future.fulfil(1, None) is False
+    assert future.task.fulfil() is False
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["added before the end", "added after it"])
