@@ -50,17 +50,42 @@ from struct import Struct
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Final
 
 #: aid, tid, fid, size, time, kind, more
 HEADER = Struct("<QIIIfHH")
+HEADER_SIZE: Final = 28
 #: Payload of an OVERTIME that is one of memory: limit and peak.
 EXCESS = Struct("<QQ")
 #: Payloads and buffers above this many bytes travel beside the stream. Below it a copy is cheaper than
 #: another message (MPI) or another file descriptor (a runner).
-INLINE = 64 * 1024
+INLINE: Final = 64 * 1024
 
-SETTINGS, FUNCTION, TASK, TASK_RANK, TASK_FORK, DROP, PING, QUIT, FORGET, STACKS, LIMIT, LEAVE = range(1, 13)
-HELLO, ACK, STARTED, DONE, RAISED, DIED, OVERTIME, OUTPUT, BYE, STACK_TEXT, LEAVING = range(16, 27)
+# `Final` has mypyc write the numbers themselves into the loops that look at every record.
+SETTINGS: Final = 1
+FUNCTION: Final = 2
+TASK: Final = 3
+TASK_RANK: Final = 4
+TASK_FORK: Final = 5
+DROP: Final = 6
+PING: Final = 7
+QUIT: Final = 8
+FORGET: Final = 9
+STACKS: Final = 10
+LIMIT: Final = 11
+LEAVE: Final = 12
+
+HELLO: Final = 16
+ACK: Final = 17
+STARTED: Final = 18
+DONE: Final = 19
+RAISED: Final = 20
+DIED: Final = 21
+OVERTIME: Final = 22
+OUTPUT: Final = 23
+BYE: Final = 24
+STACK_TEXT: Final = 25
+LEAVING: Final = 26
 
 
 def record(kind: int, payload: bytes = b"", aid: int = 0, tid: int = 0, fid: int = 0) -> bytes:
@@ -90,7 +115,7 @@ def records(stream: bytearray | bytes) -> Iterator[tuple[int, int, int, float, i
         aid, tid, fid, time, kind, more, and where the payload starts and ends in the stream; the header is
         the `HEADER.size` bytes before it. Places, not views: a slice costs as much as the whole step.
     """
-    unpack, header = HEADER.unpack_from, HEADER.size
+    unpack, header = HEADER.unpack_from, HEADER_SIZE
     position, end = 0, len(stream)
     while position < end:
         aid, tid, fid, size, time, kind, more = unpack(stream, position)

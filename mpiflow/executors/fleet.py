@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from mpiflow import linux
 from mpiflow.comm import wire
-from mpiflow.comm.wire import DONE, HEADER, OVERTIME
+from mpiflow.comm.wire import DONE, HEADER, HEADER_SIZE, OVERTIME
 from mpiflow.executors.losses import Limits, Losses
-from mpiflow.farm.farm import Attempt, Farm
+from mpiflow.farm.farm import Attempt, Bulk, Farm
 
 if TYPE_CHECKING:
     from mpiflow.comm import Comm
@@ -127,7 +127,6 @@ class Fleet:
         self._beside: dict[int, bytes] = {}
         #: Stacks that workers have sent since they were asked, each (what, text).
         self.stacks: dict[int, list[tuple[str, str]]] = {}
-        self._messages = 0
 
     # --- who is there -------------------------------------------------------------------------------------
 
@@ -248,8 +247,11 @@ class Fleet:
         with self._lock:
             if self._forgotten:
                 self._tell_forgotten()
-            self._farm.on_ready(deliveries, pool, priority)
-            self._flush()
+            if len(deliveries) == 1 and (bulk := self._farm.give_at_once(deliveries[0], pool)) is not None:
+                self._send(bulk)
+            else:
+                self._farm.on_ready(deliveries, pool, priority)
+                self._flush()
 
     def _tell_forgotten(self) -> None:
         """Have workers drop functions that nobody can call any more."""
@@ -262,19 +264,21 @@ class Fleet:
 
     def _flush(self) -> None:
         for bulk in self._farm.plan():
-            parts = [self._functions[fid] for fid in bulk.new_functions]
-            if self._beside and bulk.worker in self._beside:
-                parts.insert(0, self._beside.pop(bulk.worker))
-            attachments: list[Any] = []
-            for delivery in bulk.attempts:
-                assert isinstance(delivery, Delivery)
-                parts.append(delivery.record)
-                delivery.record = b""
-                if delivery.attachments:
-                    attachments += delivery.attachments
-                    delivery.attachments = ()
-            self.comm.send(bulk.worker, b"".join(parts), attachments)
-            self._messages += 1
+            self._send(bulk)
+
+    def _send(self, bulk: Bulk) -> None:
+        parts = [self._functions[fid] for fid in bulk.new_functions]
+        if self._beside and bulk.worker in self._beside:
+            parts.insert(0, self._beside.pop(bulk.worker))
+        attachments: list[Any] = []
+        for delivery in bulk.attempts:
+            assert isinstance(delivery, Delivery)
+            parts.append(delivery.record)
+            delivery.record = b""
+            if delivery.attachments:
+                attachments += delivery.attachments
+                delivery.attachments = ()
+        self.comm.send(bulk.worker, b"".join(parts), attachments)
 
     def revoke(self, delivery: Delivery) -> bool:
         """Forget a delivery that no worker has; whether that was so."""
@@ -309,10 +313,16 @@ class Fleet:
 
     def _take(self, peer: int, head: bytearray, attachments: list[Segment]) -> None:
         # `wire.records` written out: this loop is run for each result of the job.
-        unpack, header, end = HEADER.unpack_from, HEADER.size, len(head)
+        unpack, header, end = HEADER.unpack_from, HEADER_SIZE, len(head)
+        # Named as whole numbers, they are compared as such when compiled.
+        aid: int
+        size: int
+        kind: int
+        more: int
         results: list[tuple[int, float]] = []
         places: list[tuple[int, int, int, int]] = []
         acknowledged = position = failed = 0
+        losses = self.losses
         while position < end:
             aid, _, _, size, seconds, kind, more = unpack(head, position)
             start = position + header
@@ -324,11 +334,10 @@ class Fleet:
                 places.append((kind, more, start, position))
             elif kind == wire.ACK:
                 acknowledged += aid
-                if self.losses is not None:
-                    self.losses.presence.answered.add(peer)
+                if losses is not None:
+                    losses.presence.answered.add(peer)
             else:
                 self._hear(peer, kind, pickle.loads(head[start:position]))
-        losses = self.losses
         if losses is not None:
             if (forgotten := losses.came_back(peer)) is not None:
                 self._welcome_back(peer, forgotten)

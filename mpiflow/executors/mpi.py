@@ -6,7 +6,6 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from mpiflow.comm import wire
@@ -152,11 +151,13 @@ class MPIExecutor(BulkExecutor):
         self.max_tasks = max_tasks
         self.max_rss = max_rss
         self._max_rss = 0 if max_rss is None else _size("max_rss", max_rss)
-        self._drain_at = inf
+        #: On the clock of `time.monotonic`; 0 for never.
+        self._drain_at = 0.0
         self.cpu_affinity = check_affinity(cpu_affinity)
         self.available_accelerators = accelerators(available_accelerators)
         self._fleet: Fleet | None = None
-        self._exchange: Exchange | None = None
+        #: What it has under way; from `start` on.
+        self._exchange: Exchange
         self._workers: list[int] = []
 
     in_processes = True
@@ -200,19 +201,13 @@ class MPIExecutor(BulkExecutor):
         self._fleet = fleet
         self._exchange = Exchange(self.label, self.settings.seed, fleet, pool, _KINDS[isolation])
         self.slots = fleet.slots(self._workers)  # once: it is asked for each task, where there are several executors
-        self._drain_at = inf if self.drain_period is None else time.monotonic() + self.drain_period
+        self._drain_at = 0.0 if self.drain_period is None else time.monotonic() + self.drain_period
 
     @property
     def fleet(self) -> Fleet:
         """The workers it uses."""
         assert self._fleet is not None, "the executor has not been started"
         return self._fleet
-
-    @property
-    def exchange(self) -> Exchange:
-        """What it has under way."""
-        assert self._exchange is not None, "the executor has not been started"
-        return self._exchange
 
     @property
     def workers(self) -> int:  # type: ignore[override]
@@ -227,24 +222,22 @@ class MPIExecutor(BulkExecutor):
     @property
     def running(self) -> int:  # type: ignore[override]
         """Tasks that workers have."""
-        if self._fleet is None or self._exchange is None:
-            return 0
-        return min(self._fleet.outstanding, len(self._exchange))
+        return min(self._fleet.outstanding, len(self._exchange)) if self._fleet is not None else 0
 
     # --- tasks --------------------------------------------------------------------------------------------
 
     def submit_bulk(self, tasks: list[Submission]) -> None:
         """Pickle each task on its own and hand all to the farm."""
-        if self._drain_at < inf and time.monotonic() >= self._drain_at:
-            self.exchange.refuse([task for task, _, _ in tasks], self._drained)
+        if self._drain_at and time.monotonic() >= self._drain_at:
+            self._exchange.refuse([task for task, _, _ in tasks], self._drained)
         else:
-            self.exchange.submit(tasks)
+            self._exchange.submit(tasks)
 
     def collect(self) -> list[Completion]:
         """Take what has arrived, and make objects of it."""
-        if self._drain_at < inf and time.monotonic() >= self._drain_at:
-            self.exchange.refuse_waiting(self._drained)
-        return self.exchange.collect()
+        if self._drain_at and time.monotonic() >= self._drain_at:
+            self._exchange.refuse_waiting(self._drained)
+        return self._exchange.collect()
 
     def _drained(self, task: Task) -> ExecutorError:
         period = f"its drain_period of {self.drain_period:g} s is over"
@@ -252,19 +245,19 @@ class MPIExecutor(BulkExecutor):
 
     def revoke(self, task: Task) -> bool:
         """Take back a task that no worker has."""
-        return self.exchange.revoke(task)
+        return self._exchange.revoke(task)
 
     def kill(self, task: Task) -> bool:
         """Have the worker end a task. One that runs in the rank itself goes on there, and nobody waits for it."""
-        return self.exchange.kill(task)
+        return self._exchange.kill(task)
 
     def seconds_of(self, app: App) -> float | None:
         """Mean seconds of an app's tasks."""
-        return self.exchange.seconds_of(app)
+        return self._exchange.seconds_of(app)
 
     def longest(self) -> float:
         """The longest of such means."""
-        return self.exchange.longest()
+        return self._exchange.longest()
 
     def wait(self, seconds: float) -> None:
         """Sleep until something may have arrived, at most so long."""
@@ -272,8 +265,8 @@ class MPIExecutor(BulkExecutor):
 
     def shutdown(self) -> None:
         """Give up what has not ended; the workers stay for the next DataFlowKernel."""
-        self.exchange.close()
-        self._fleet = self._exchange = None
+        self._exchange.close()
+        self._fleet = None
 
     def monitor_resources(self) -> bool:
         """Not from inside its tasks."""

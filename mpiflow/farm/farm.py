@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 #: Work a worker holds ahead, in seconds a slot.
 HORIZON = 0.010
@@ -79,12 +79,15 @@ class Attempt:
         return f"W({self.aid})" if self.worker < 0 else f"R({self.aid}, {self.worker})"
 
 
-class Bulk(NamedTuple):
+class Bulk:
     """What one worker is sent in one message: functions it has not seen, then attempts in order."""
 
-    worker: int
-    new_functions: list[int]
-    attempts: list[Attempt]
+    __slots__ = ("attempts", "new_functions", "worker")
+
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
+        self.new_functions: list[int] = []
+        self.attempts: list[Attempt] = []
 
 
 class _Worker:
@@ -122,17 +125,21 @@ class _Pool:
 
     def queue(self, known: _Worker) -> None:
         """Put a worker into the queue it belongs to now."""
-        number = known.number
+        number, free, roomy = known.number, self.free, self.roomy
         receives = known.unacknowledged < UNACKNOWLEDGED
-        if receives and len(known.held) < known.slots:
-            self.roomy.pop(number, None)
-            self.free.setdefault(number, known)
-        elif receives and self.has_credit(known):
-            self.free.pop(number, None)
-            self.roomy.setdefault(number, known)
-        else:
-            self.free.pop(number, None)
-            self.roomy.pop(number, None)
+        has_slot = receives and len(known.held) < known.slots
+        has_room = receives and not has_slot and self.has_credit(known)
+        # Looked at first: to take out what is not there costs much more.
+        if has_slot != (number in free):
+            if has_slot:
+                free[number] = known
+            else:
+                del free[number]
+        if has_room != (number in roomy):
+            if has_room:
+                roomy[number] = known
+            else:
+                del roomy[number]
 
     def has_credit(self, known: _Worker) -> bool:
         """Whether a worker with every slot taken may have more to wait beside what runs."""
@@ -297,15 +304,6 @@ class Farm:
 
     def plan(self) -> list[Bulk]:
         """Give out what is ready to whoever has room, at most one bulk a worker."""
-        stocked = self._stocked
-        if not stocked:
-            return []
-        if len(stocked) == 1 and not self._revoked:
-            ((number, pool),) = stocked.items()
-            if len(pool.queues) == 1 and pool.free:
-                ((priority, queue),) = pool.queues.items()
-                if len(queue) == 1:
-                    return [self._give_lone(number, pool, priority, queue)]
         bulks: dict[int, Bulk] = {}
         for number, pool in list(self._stocked.items()):
             for priority, queue in list(pool.queues.items()):
@@ -332,15 +330,34 @@ class Farm:
         if not any(pool.queues.values()):
             self._stocked.pop(number, None)
 
-    def _give_lone(self, number: int, pool: _Pool, priority: int, queue: deque[Attempt]) -> Bulk:
-        """The plan for a single attempt and a free slot: what a script does that calls and waits, by turns."""
-        worker, known = pool.free.popitem(last=False)
-        bulk: Bulk = Bulk(worker, [], [])
-        self._give(pool, queue, known, bulk, 1, slots_only=True)
-        self._set_queue(number, priority, queue)
+    def give_at_once(self, attempt: Attempt, pool: int = 0) -> Bulk | None:
+        """`on_ready` and `plan` for a lone attempt: what a script makes that calls and waits, by turns.
+
+        Returns
+        -------
+        Bulk or None
+            With this attempt alone. None, and nothing has changed, where others wait or no slot is free.
+        """
+        free = self._pools[pool].free
+        if self._stocked or not free:
+            return None
+        worker, known = free.popitem(False)
+        bulk = Bulk(worker)
+        self._hand(attempt, known, bulk, self._seconds.get(attempt.fid, UNKNOWN))
         known.unacknowledged += 1
         self._queue(known)
         return bulk
+
+    def _hand(self, attempt: Attempt, known: _Worker, bulk: Bulk, seconds: float) -> None:
+        """Put an attempt into a worker's bulk, and charge it."""
+        attempt.worker = known.number
+        attempt.charge = seconds
+        known.load += seconds
+        known.held[attempt.aid] = attempt
+        if attempt.fid not in known.functions:
+            known.functions.add(attempt.fid)
+            bulk.new_functions.append(attempt.fid)
+        bulk.attempts.append(attempt)
 
     def _fill(
         self,
@@ -357,14 +374,14 @@ class Farm:
             while ready and queue:
                 if not slots_only and self._seconds.get(ready[0].fid, UNKNOWN) > PREFETCH_UP_TO:
                     return  # a long task waits here, where every worker can have it
-                number, known = queue.popitem(last=False)
+                number, known = queue.popitem(False)
                 share = -(-len(ready) // waiting)
                 waiting -= 1
                 if slots_only:
                     share = min(share, known.slots - len(known.held))
                 bulk = bulks.get(number)
                 if bulk is None:
-                    bulk = bulks[number] = Bulk(number, [], [])
+                    bulk = bulks[number] = Bulk(number)
                 before = len(ready)
                 self._give(pool, ready, known, bulk, share, slots_only)
                 if len(ready) == before:
@@ -385,9 +402,8 @@ class Farm:
         slots_only: bool,
     ) -> None:
         """Move up to `share` attempts from the queue into one worker's bulk, while its credit lasts."""
-        held, seconds_of, functions = known.held, self._seconds, known.functions
+        seconds_of, revoked = self._seconds, self._revoked
         size = sum([attempt.size for attempt in bulk.attempts]) if bulk.attempts else 0
-        revoked = self._revoked
         for _ in range(min(share, MOST_TASKS - len(bulk.attempts))):
             if not ready:
                 break
@@ -403,14 +419,7 @@ class Farm:
             if not slots_only and (seconds > PREFETCH_UP_TO or not pool.has_credit(known)):
                 break
             ready.popleft()
-            attempt.worker = known.number
-            attempt.charge = seconds
-            known.load += seconds
-            held[attempt.aid] = attempt
-            if attempt.fid not in functions:
-                functions.add(attempt.fid)
-                bulk.new_functions.append(attempt.fid)
-            bulk.attempts.append(attempt)
+            self._hand(attempt, known, bulk, seconds)
 
     def _queue(self, known: _Worker) -> None:
         """Put a worker into the queues it belongs to now."""

@@ -134,7 +134,7 @@ class Driver:
                     self.run_callbacks()  # what we wait for may wait behind them, when this is one of them
                 elif self._closed:
                     time.sleep(HELP_AFTER)  # the cleanup is about to fulfil what is left
-                elif self._lock.acquire(blocking=False):
+                elif self._lock.acquire(False):
                     self._drive(done, end)
                 elif self._helping:
                     if self._lock.acquire(timeout=LONGEST_QUIET):
@@ -163,7 +163,7 @@ class Driver:
                     self._lock.release()
                     held = False
                     self.run_callbacks()
-                    held = self._lock.acquire(blocking=False)
+                    held = self._lock.acquire(False)
                     if not held:
                         return
                 if done() or (gives_way and (self.waiters or self._nudged)):
@@ -248,7 +248,7 @@ class Driver:
         self._nudged = True
         holding = interrupts.hold()
         try:
-            if self._lock.acquire(blocking=False):
+            if self._lock.acquire(False):
                 self._nudged = False
                 try:
                     if not self._closed:
@@ -275,7 +275,7 @@ class Driver:
         self._nudged = True  # the helper thread gives way
         try:
             while not request.done.is_set():
-                if self._lock.acquire(blocking=False):
+                if self._lock.acquire(False):
                     try:
                         self._nudged = False
                         self._serve()
@@ -337,7 +337,7 @@ class Driver:
                 self._look_round()
                 continue
             due = self._urgent or time.perf_counter() - self._last >= HELP_AFTER
-            if due and self._lock.acquire(blocking=False):
+            if due and self._lock.acquire(False):
                 self._urgent = self._nudged = False
                 self._drive_as_helper()
 
@@ -357,7 +357,7 @@ class Driver:
 
     def _look_round(self) -> None:
         """Look at what else there may be, such as requests from outside: nobody takes supersteps now."""
-        if self._look_in is not None and self._lock.acquire(blocking=False):
+        if self._look_in is not None and self._lock.acquire(False):
             try:
                 self._look_in()
             except Exception as failure:

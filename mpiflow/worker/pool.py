@@ -29,7 +29,7 @@ from contextlib import suppress
 from mpiflow import linux
 from mpiflow.comm.segments import receive_segment, send_segment
 from mpiflow.comm.sockets import SHUT_WR, packet_pair, stream_pair
-from mpiflow.comm.wire import DIED, DONE, EXCESS, HEADER, LEAVING, OVERTIME, RAISED, STARTED, TASK_FORK
+from mpiflow.comm.wire import DIED, DONE, EXCESS, HEADER, HEADER_SIZE, LEAVING, OVERTIME, RAISED, STARTED, TASK_FORK
 from mpiflow.linux import Watch, memory_file, signal
 from mpiflow.worker.output import Output
 from mpiflow.worker.runner import STACKS_SIGNAL
@@ -503,7 +503,7 @@ class RunnerPool:
 
     def _take_records(self, runner: Runner, data: bytes) -> None:
         """Pass on whole records, and check off the tasks they answer."""
-        unpack, header, tasks = HEADER.unpack_from, HEADER.size, runner.tasks
+        unpack, header, tasks = HEADER.unpack_from, HEADER_SIZE, runner.tasks
         position, end = 0, len(data)
         start = 0
         while position + header <= end:

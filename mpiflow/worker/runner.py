@@ -24,7 +24,7 @@ import time
 
 from mpiflow import linux
 from mpiflow.comm.segments import receive_segment, send_segment, shared_copy
-from mpiflow.comm.wire import FORGET, FUNCTION, HEADER, LEAVING, STARTED
+from mpiflow.comm.wire import FORGET, FUNCTION, HEADER, HEADER_SIZE, LEAVING, STARTED
 from mpiflow.linux import FIONREAD, has_children, signal
 from mpiflow.worker import environment
 from mpiflow.worker.tasks import Functions, run_task
@@ -79,7 +79,7 @@ def run(records: socket, segments: socket) -> None:
     functions = Functions()
     output = _Output()
     surroundings = environment.Surroundings()
-    header, unpack = HEADER.size, HEADER.unpack_from
+    header, unpack = HEADER_SIZE, HEADER.unpack_from
     partial = b""
     while True:
         data = _received(records, partial)
@@ -142,8 +142,8 @@ def _received(records: socket, partial: bytes) -> bytes:
     if not partial:
         return data
     data = partial + data
-    if len(data) >= HEADER.size:
-        missing = HEADER.size + HEADER.unpack_from(data)[3] - len(data)
+    if len(data) >= HEADER_SIZE:
+        missing = HEADER_SIZE + HEADER.unpack_from(data)[3] - len(data)
         if missing > CHUNK:  # a function with much data in it: read in one go, not joined chunk by chunk
             rest = bytearray(missing)
             view = memoryview(rest)

@@ -19,7 +19,7 @@ from collections import deque
 
 from mpiflow import linux
 from mpiflow.comm import wire
-from mpiflow.comm.wire import HEADER, records
+from mpiflow.comm.wire import HEADER, HEADER_SIZE, records
 from mpiflow.errors import FarmLost
 from mpiflow.worker.environment import StandardStreams, Surroundings, enter, set_variables, thread_counts
 from mpiflow.worker.pool import RunnerPool, Task
@@ -98,7 +98,7 @@ class Worker:
                 beside = attachments[taken : taken + more]
                 taken += more
                 tasks += 1
-                task = Task(aid, tid, fid, walltime, kind, view[start - HEADER.size : end], beside)
+                task = Task(aid, tid, fid, walltime, kind, view[start - HEADER_SIZE : end], beside)
                 if kind == wire.TASK_RANK:
                     self._in_rank.append(task)
                 else:
@@ -106,10 +106,10 @@ class Worker:
             elif kind == wire.LIMIT:
                 pool.limit(aid, int.from_bytes(view[start:end], "little"))
             elif kind == wire.FUNCTION:
-                pool.learn(fid, view[start - HEADER.size : end])
+                pool.learn(fid, view[start - HEADER_SIZE : end])
                 self._functions.learn(fid, bytes(view[start:end]))
             elif kind == wire.FORGET:
-                pool.forget(fid, view[start - HEADER.size : end])
+                pool.forget(fid, view[start - HEADER_SIZE : end])
                 self._functions.forget(fid)
             elif kind == wire.SETTINGS:
                 self._configure(loads(view[start:end]))
@@ -196,7 +196,7 @@ class Worker:
         """Run a task in this process."""
         if self._surroundings is None or self._streams is None:
             self._surroundings, self._streams = Surroundings(), StandardStreams()
-        payload = task.record[HEADER.size :]
+        payload = task.record[HEADER_SIZE :]
         beside = [segment.view for segment in task.attachments]
         if task.walltime:
             from mpiflow.worker.walltime import limit

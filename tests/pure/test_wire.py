@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mpiflow.comm import wire
 from mpiflow.comm.wire import HEADER, record, records
 
-_OTHERS = {"INLINE", "TYPE_CHECKING"}
+_OTHERS = {"INLINE", "HEADER_SIZE", "TYPE_CHECKING"}
 KINDS = {
     name: value
     for name, value in vars(wire).items()
