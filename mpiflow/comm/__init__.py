@@ -34,7 +34,7 @@ if TYPE_CHECKING:
             """A silent peer has been heard of again."""
 
         def wait(self, seconds: float) -> None:
-            """Sleep until something may have arrived, at most so long."""
+            """Wait until something may have arrived, at most so long; without sleeping if it is for a moment."""
 
         def close(self) -> None:
             """Let go of what is below it."""

@@ -6,6 +6,7 @@ For ``python script.py`` on a laptop, and for an MPI world of one.
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from mpiflow.comm.segments import Segment, shared_copy
@@ -39,7 +40,7 @@ class LocalComm:
     def poll(self) -> list[tuple[int, bytearray, list[Segment]]]:
         """What the worker has to say."""
         with self._lock:
-            self._worker.step(0.0)
+            self._worker.step(0.0, time.perf_counter())
             head, attachments = self._worker.take(acknowledge=True)
         if not head:
             return []
@@ -54,7 +55,7 @@ class LocalComm:
     def wait(self, seconds: float) -> None:
         """Sleep until a runner has something to say, at most so long."""
         with self._lock:
-            self._worker.step(seconds)
+            self._worker.step(seconds, time.perf_counter())
 
     def close(self) -> None:
         """End the runners."""

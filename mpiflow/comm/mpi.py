@@ -27,6 +27,7 @@ second one sees it. One probe a wake costs a whole extra sleep of latency.
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from _thread import allocate_lock  # threading.Lock, without two more files for every rank to open
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 
 HEAD, HEAD_WITH, PIECE = 1, 2, 3
 PIECE_BYTES = 1 << 30
+#: Up to so many seconds a wait looks for messages all the time, and a longer one sleeps.
+LOOK_AT_MOST = 50e-6
+#: Probes of such a wait between two moments in which it gives way to other processes.
+PROBES = 4
 #: Messages taken in one poll, so that a flood from the workers cannot keep rank 0 from giving out work.
 MOST_MESSAGES = 64
 #: What MPI reports when a process has died, and the communicator is otherwise well.
@@ -275,8 +280,25 @@ class MPIComm:
             self.poll()
 
     def wait(self, seconds: float) -> None:
-        """Sleep; MPI offers nothing to wait on that would not burn the core."""
-        time.sleep(seconds)
+        """Look for messages, if it is for a moment; else sleep, for MPI offers nothing to wait on that sleeps."""
+        if seconds > LOOK_AT_MOST:
+            time.sleep(seconds)
+            return
+        comm, source, any_tag = self._comm, self._source, MPI.ANY_TAG
+        end = time.perf_counter() + seconds
+        with self._lock:
+            self._inside[0] = 1
+            self._with = -1
+            try:
+                while time.perf_counter() < end:
+                    for _ in range(PROBES):  # each takes 0.3 µs, giving way twice as much
+                        if comm.Iprobe(source, any_tag):
+                            return
+                    os.sched_yield()  # with more ranks than cores, the one we wait for may need this one
+            except MPI.Exception as error:
+                self._note_failure(error)
+            finally:
+                self._inside[0] = 0
 
     def close(self) -> None:
         """Nothing: MPI is ended by `world.finalize`."""

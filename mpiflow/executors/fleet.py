@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 #: Kind of an answer that no worker has given: the one that had the task is lost.
 LOST = -1
+#: Of so many polls without a sleep that bring nothing, one looks at the clock, and whether somebody is lost.
+LOOK_EVERY = 8
+#: A wait of up to so many seconds is no sleep.
+MOMENT = 50e-6
 #: Seconds that one who only looks on waits for the fleet.
 LOOK_WITHIN = 1.0
 
@@ -125,6 +129,8 @@ class Fleet:
         self._forgotten: deque[int] = deque()
         #: Words for workers that wait for their next bulk.
         self._beside: dict[int, bytes] = {}
+        # Polls that have brought nothing since one looked whether somebody is lost.
+        self._empty = 0
         #: Stacks that workers have sent since they were asked, each (what, text).
         self.stacks: dict[int, list[tuple[str, str]]] = {}
 
@@ -299,6 +305,11 @@ class Fleet:
         with self._lock:
             messages = self.comm.poll()
             losses = self.losses
+            if not messages:
+                self._empty += 1
+                if losses is None or (self._empty < LOOK_EVERY and not self.comm.lost):
+                    return  # asking for the time would be a tenth of an empty superstep
+            self._empty = 0
             if losses is not None:
                 now = time.monotonic()
                 for peer, _, _ in messages:
@@ -393,6 +404,8 @@ class Fleet:
 
     def wait(self, seconds: float) -> None:
         """Sleep until something may have arrived, at most so long."""
+        if seconds > MOMENT:
+            self._empty = LOOK_EVERY
         self.comm.wait(seconds)
 
 

@@ -11,8 +11,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from mpiflow.errors import DependencyError
-from mpiflow.kernel.dependencies import UnwrappingFailed, futures_in, gathered, unwrapped, with_values
-from mpiflow.kernel.dependency_resolvers import is_plain
+from mpiflow.kernel.dependencies import UnwrappingFailed, futures_in, gathered, is_plain, unwrapped, with_values
 from mpiflow.kernel.futures import INTERNAL
 from mpiflow.kernel.reserved import RESERVED, take_note
 from mpiflow.kernel.staging import needs_staging

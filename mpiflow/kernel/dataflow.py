@@ -14,7 +14,6 @@ writes down a task; the superstep after it sends it.
 from __future__ import annotations
 
 import os
-import threading
 import time
 import uuid
 from collections import deque
@@ -23,6 +22,7 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from itertools import count
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,8 +33,9 @@ from mpiflow.executors.options import options
 from mpiflow.kernel.app import App
 from mpiflow.kernel.arguments import Arguments
 from mpiflow.kernel.attention import Attention
-from mpiflow.kernel.dependency_resolvers import SHALLOW_DEPENDENCY_RESOLVER, is_plain
-from mpiflow.kernel.driver import Driver
+from mpiflow.kernel.dependencies import is_plain
+from mpiflow.kernel.dependency_resolvers import SHALLOW_DEPENDENCY_RESOLVER
+from mpiflow.kernel.driver import MOMENT, Driver
 from mpiflow.kernel.futures import AppFuture
 from mpiflow.kernel.places import Places
 from mpiflow.kernel.recall import Recall, default_memoizer
@@ -268,14 +269,14 @@ class DataFlowKernel:
 
     def _send_block(self) -> None:
         """Make ready what a superstep() of this thread holds back."""
-        held = self._blocks.get(threading.get_ident())
+        held = self._blocks.get(get_ident())
         if held:
             self._ready.extend(held)
             held.clear()
             self.driver.notice()
 
     def _make_ready(self, task: Task) -> None:
-        if self._blocks and (block := self._blocks.get(threading.get_ident())) is not None:
+        if self._blocks and (block := self._blocks.get(get_ident())) is not None:
             block.append(task)
             return
         ready = self._ready
@@ -441,7 +442,8 @@ class DataFlowKernel:
         )
 
     def _sleep(self, seconds: float) -> None:
-        self._look_up()
+        if seconds > MOMENT:
+            self._look_up()
         self._sleeper.wait(seconds)
 
     def _look_up(self) -> None:
@@ -489,7 +491,7 @@ class DataFlowKernel:
         Failures stay in the futures; the barrier itself raises none. When the block raises, what was called
         is sent, and nothing is waited for.
         """
-        thread = threading.get_ident()
+        thread = get_ident()
         if thread in self._blocks:
             raise MpiflowError("a superstep() inside a superstep(): the outer one could never send its calls")
         first = self._latest + 1

@@ -107,11 +107,5 @@ SHALLOW_DEPENDENCY_RESOLVER = DependencyResolver(_gather, _unwrap)
 #: Also those inside lists, tuples, sets and dicts, at any depth.
 DEEP_DEPENDENCY_RESOLVER = DependencyResolver(_gather_deep, _unwrap_deep)
 
-_STOCK_TYPES = len(_gather.registry)
-
-
-def is_plain(resolver: DependencyResolver | None) -> bool:
-    """Whether it finds just what `kernel.dependencies` finds by itself, faster."""
-    if resolver is not None and resolver is not SHALLOW_DEPENDENCY_RESOLVER:
-        return False
-    return len(_gather.registry) == _STOCK_TYPES
+#: Types that the shallow one looks into: those of this module, and what users have registered beside them.
+LOOKED_INTO = _gather.registry

@@ -17,11 +17,11 @@ to be run lie in one queue, which such a nested wait empties too.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from mpiflow.errors import MpiflowError
@@ -30,8 +30,11 @@ from mpiflow.kernel import interrupts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: How long to look for messages without sleeping, then the shortest and longest sleep, in seconds.
-SPIN, SHORTEST, LONGEST = 150e-6, 10e-6, 0.001
+#: How long to look for messages without sleeping, in waits of so many seconds: a message is noticed within a
+#: microsecond by such a wait, and only after the three of an empty superstep without it.
+SPIN, MOMENT = 150e-6, 10e-6
+#: Shortest and longest sleep after that, in seconds.
+SHORTEST, LONGEST = 15e-6, 0.001
 #: Longest sleep when nothing has happened for `QUIET_AFTER` seconds: long tasks are running everywhere.
 QUIET_AFTER, LONGEST_QUIET = 0.5, 0.005
 #: After so long without a superstep the helper thread takes one, in seconds.
@@ -70,7 +73,7 @@ class Driver:
     announce : callable
         Fulfils the futures of what has ended, and defers those with callbacks.
     sleep : callable
-        Sleeps at most so many seconds, less when a message may have come.
+        Waits at most so many seconds, less when a message may have come; without sleeping if they are but `MOMENT`.
     unfinished : callable
         Whether any task has not ended.
     look_in : callable, optional
@@ -113,15 +116,15 @@ class Driver:
     @property
     def inside(self) -> bool:
         """Whether the caller is called by a superstep, as a retry handler is."""
-        return self._inside == threading.get_ident()
+        return self._inside == get_ident()
 
     def wait_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
         """Drive until `done()`, at most so many seconds; whether it is."""
         end = None if timeout is None else time.monotonic() + timeout
-        if self.inside and not done():
+        thread = get_ident()
+        if self._inside == thread and not done():
             raise MpiflowError("a retry handler waits for a task: it is called inside a superstep, which would not end")
         holding = interrupts.hold()
-        thread = threading.get_ident()
         self.waiters.append(thread)
         try:
             while not done():
@@ -181,7 +184,7 @@ class Driver:
 
     def _step(self) -> bool:
         """One superstep and its announcement, the lock being held; whether anything happened."""
-        self._inside = threading.get_ident()
+        self._inside = get_ident()
         try:
             happened = self._superstep()
             self._last = time.perf_counter()
@@ -203,7 +206,7 @@ class Driver:
 
     def _pause(self, quiet: float) -> None:
         if quiet < SPIN:
-            os.sched_yield()  # with more ranks than cores, the one we wait for may need this one
+            self._sleep(MOMENT)
             return
         longest = LONGEST if quiet < QUIET_AFTER else LONGEST_QUIET
         self._sleep(min(max(quiet / 10, SHORTEST), longest))
@@ -216,7 +219,7 @@ class Driver:
 
     def run_callbacks(self) -> None:
         """Call what futures were given to call; outside the lock."""
-        thread = threading.get_ident()
+        thread = get_ident()
         self._depths[thread] = self._depths.get(thread, 0) + 1
         try:
             while self._callbacks:
@@ -236,7 +239,7 @@ class Driver:
 
     def _may_call_back(self) -> bool:
         """Whether this thread may run callbacks: each that waits runs those behind it, one on top of the other."""
-        return self._depths.get(threading.get_ident(), 0) < DEEPEST
+        return self._depths.get(get_ident(), 0) < DEEPEST
 
     # --- from inside a call -------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from threading import get_ident
 
 _main = threading.main_thread().ident
 _held = False
@@ -59,7 +60,7 @@ def hear_warnings(warned: Callable[[], object]) -> None:
 def post(interrupt: BaseException) -> None:
     """Raise something in the main thread, as soon as nothing is lost by it; from any thread."""
     global _pending, _knocks
-    if threading.get_ident() == _main:
+    if get_ident() == _main:
         _take(interrupt)
         return
     _pending = interrupt
@@ -77,7 +78,7 @@ def refuse_to_wait(error: Callable[[], BaseException] | None) -> None:
 def check_wait() -> None:
     """Raise what there is to raise in one who is about to wait; it holds no lock."""
     check()
-    if _last_word is not None and threading.get_ident() == _main:
+    if _last_word is not None and get_ident() == _main:
         raise _last_word()
 
 
@@ -90,14 +91,14 @@ def _take(interrupt: BaseException) -> None:
 
 def adopt_default() -> None:
     """Put `on_interrupt` in the place of Python's own handler, if that is what is there."""
-    if threading.get_ident() == _main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if get_ident() == _main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, on_interrupt)
 
 
 def hold() -> bool:
     """Hold interrupts; whether they were not held before, so that the caller has to `release` them."""
     global _held
-    if _held or threading.get_ident() != _main:
+    if _held or get_ident() != _main:
         return False
     _held = True
     return True
@@ -113,7 +114,7 @@ def release() -> None:
 def check() -> None:
     """Raise what has come while interrupts were held; the caller holds no lock and has nothing in hand."""
     global _pending
-    if _pending is not None and threading.get_ident() == _main:
+    if _pending is not None and get_ident() == _main:
         interrupt, _pending = _pending, None
         raise interrupt
 
@@ -121,7 +122,7 @@ def check() -> None:
 def let_through(held: bool) -> bool:
     """Have interrupts raised at once, or held again, round code of the user's; whether they were held."""
     global _held
-    if threading.get_ident() != _main:
+    if get_ident() != _main:
         return False
     before, _held = _held, held
     return before
