@@ -93,7 +93,7 @@ def by_name(packed: bytes) -> bool:
     What a worker pickled by value (a class of the script) is pickled by name here, where the script is `__main__`: in
     the next run it shall be of that run's class.
     """
-    return b"cloudpickle" not in packed
+    return packed.find(b"cloudpickle") < 0  # `in` would first try the text as a number, and drop an exception
 
 
 class JournalWriter:
