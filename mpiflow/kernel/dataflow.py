@@ -136,7 +136,7 @@ class DataFlowKernel:
         # What reaches this run from outside; a plain `python script.py` is nobody's but its script's.
         self._attention = Attention(self, self._ready) if options.started_by_mpiflow else None
         look_in = self._attention.tick if self._attention is not None else None
-        self.driver = Driver(self._superstep, self._announce, self._sleep, self._has_unended, look_in)
+        self.driver = Driver(self._superstep, self._announce, self._sleep, self._has_unended, self._fail_rest, look_in)
         self.driver.start()
         self._watchdog = watchdog_of(self, self._resolver, self._rundir.log)
 
@@ -394,6 +394,29 @@ class DataFlowKernel:
                 self._ended[task.id] = task
             self.unended.pop(task.id, None)
 
+    def _fail_rest(self, error: BaseException) -> None:
+        """A superstep has failed, and none is taken any more: what has not ended fails with its error.
+
+        Nothing is remembered of it: the journal may be what has failed.
+        """
+        self._announce()  # what is in the books has ended
+        rest = list(self.unended.values())
+        counts = self.ended_counts
+        for task in rest:
+            if hasattr(task, "returned"):  # it was entered before the failure came
+                counts[task.state] -= 1
+            if task.state is not _failed and task.state is not _dep_fail:
+                task.error = error
+                task.state = _failed
+            task.returned = time.time()
+            counts[task.state] += 1
+        self._to_announce += rest
+        self._announce()
+        self._ready.clear()
+        if rest:
+            words = "a superstep has failed, and with it %d tasks that had not ended: %s"
+            self._rundir.log(words, len(rest), without_secrets(in_words(error)))
+
     # --- at the user's wish -------------------------------------------------------------------------------
 
     def cancel(self, task: Task) -> bool:
@@ -483,6 +506,8 @@ class DataFlowKernel:
         for task in tasks:
             if not task.fulfilled:
                 self.driver.wait_until(task.is_fulfilled)
+        if self.driver.failure is not None:
+            raise self.driver.failure  # the futures have failed with it; a barrier is passed by work that was done
 
     @contextmanager
     def superstep(self) -> Iterator[None]:

@@ -13,6 +13,10 @@ default, a script that computes would get a superstep in only every fifth millis
 One lock is held while a superstep is taken. Futures are fulfilled and callbacks run after it is released, by
 the thread that took it; so a callback may call apps and may wait (it drives, then). Callbacks that are still
 to be run lie in one queue, which such a nested wait empties too.
+
+A superstep that fails is the last one: what it had in hand is lost, and nobody can tell what else. From then on each
+wait raises its error, and so does the future of whatever has not ended, whenever it was called: those who wait in
+somebody else's functions have only their futures to tell them.
 """
 
 from __future__ import annotations
@@ -76,6 +80,8 @@ class Driver:
         Waits at most so many seconds, less when a message may have come; without sleeping if they are but `MOMENT`.
     unfinished : callable
         Whether any task has not ended.
+    fail_rest : callable
+        Has what has not ended fail with an error, and defers the futures with callbacks. Called under the lock.
     look_in : callable, optional
         Called about once a second while there is nothing to do and nobody drives.
     """
@@ -86,12 +92,14 @@ class Driver:
         announce: Callable[[], object],
         sleep: Callable[[float], None],
         unfinished: Callable[[], bool],
+        fail_rest: Callable[[BaseException], object],
         look_in: Callable[[], object] | None = None,
     ) -> None:
         self._superstep = superstep
         self._announce = announce
         self._sleep = sleep
         self._unfinished = unfinished
+        self._fail_rest = fail_rest
         self._look_in = look_in
         self._lock = threading.Lock()
         #: The thread of each caller inside `wait_until`; the helper thread makes room for them. A list, since
@@ -104,6 +112,7 @@ class Driver:
         self._last = 0.0  # when the last superstep was taken
         self._wake = threading.Event()
         self._closed = False
+        self._stopped = False  # no superstep is taken any more: it is closed, or one has failed
         self._inside = 0  # the thread that takes a superstep at this moment
         self._resting = False
         self._urgent = False  # somebody waits where we cannot see it
@@ -158,7 +167,7 @@ class Driver:
         held = True
         quiet_since = time.perf_counter()
         try:
-            while not self._closed:
+            while not self._stopped:
                 if self._requests:
                     self._serve()
                 happened = self._step()
@@ -194,6 +203,7 @@ class Driver:
             # An executor that fails: what was in hand is lost, and waiting for it would never end. So every
             # wait from now on raises this.
             self._note(failure)
+            self._stopped |= isinstance(failure, Exception)  # after an interrupt, what can go on goes on
             raise
         finally:
             self._inside = 0
@@ -254,7 +264,7 @@ class Driver:
             if self._lock.acquire(False):
                 self._nudged = False
                 try:
-                    if not self._closed:
+                    if not self._stopped:
                         self._step()
                     if self._callbacks:
                         self.wake()
@@ -301,7 +311,7 @@ class Driver:
             try:
                 request = self._requests.popleft()
                 request.changed = request.change()
-                if request.changed and not self._closed:
+                if request.changed and not self._stopped:
                     self._step()
             except Exception as failure:  # it belongs to whoever has asked
                 request.failure = failure
@@ -334,7 +344,7 @@ class Driver:
             self._wake.clear()
             if self._closed:
                 return
-            if self.waiters:
+            if self.waiters and not self._stopped:
                 continue
             if not (self._unfinished() or self._callbacks):
                 self._look_round()
@@ -365,6 +375,7 @@ class Driver:
                 self._look_in()
             except Exception as failure:
                 self._note(failure)  # those who wait are told; nobody hears what a thread raises
+                self._stopped = True
             finally:
                 self._lock.release()
 
@@ -372,21 +383,33 @@ class Driver:
         self._helping = True
         _switch_often(1)
         try:
-            self._drive(lambda: not self._unfinished(), None, gives_way=True)
+            if self._stopped:
+                self._end_the_rest()
+            else:
+                self._drive(lambda: not self._unfinished(), None, gives_way=True)
             self.run_callbacks()
-        except Exception as failure:
-            # Those who wait in `result` are told the first failure; all others can only see it on the console.
+        except BaseException as failure:  # a retry handler's sys.exit() too: without this thread others would wait on
+            # On the console as well: the futures that are about to fail may be looked at late, or never.
             if self.failure is None or self.failure is failure:
                 words = f"a superstep has failed: {type(failure).__name__}: {failure}"
                 print(f"mpiflow: {words}", file=sys.stderr, flush=True)
             self._note(failure)
+            self._stopped = True
         finally:
             _switch_often(-1)
             self._helping = False
 
+    def _end_the_rest(self) -> None:
+        """Have what has not ended fail, if a superstep has; the lock is held on entry and free on return."""
+        try:
+            if self.failure is not None and not self._closed:
+                self._fail_rest(self.failure)
+        finally:
+            self._lock.release()
+
     def close(self) -> None:
         """End the helper thread."""
-        self._closed = True
+        self._closed = self._stopped = True
         self._wake.set()
         if self._helper is not None and self._helper is not threading.current_thread():
             self._helper.join(CLOSE_WITHIN)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mpiflow.cli.batch.joblog import HEADER, Entry, read
+from mpiflow.exitcodes import RELAUNCH
 
 if TYPE_CHECKING:
     from launching import Ended, Form, Jobs, Mpiexec
@@ -239,6 +240,17 @@ def test_a_lost_rank_loses_no_command(jobs: Jobs) -> None:
     assert sorted(ended.out.splitlines()) == sorted(["survived", *map(str, range(20))])
     assert "is lost" in ended.err
     assert sorted(joblog(jobs)) == list(range(1, 22))
+
+
+def test_a_batch_without_any_rank_left_asks_to_be_started_again(jobs: Jobs) -> None:
+    """What had ended has its line in the joblog, and what had not has none: it runs the next time."""
+    up = "up() { sed -n 's/^PPid:.//p' /proc/$1/status; }"
+    kill = f"{up}; sleep 0.5; kill -9 $(up $(up $PPID)); sleep 60"
+    tasks = write(jobs, "tasks", f"echo one\necho two\n{kill}\n{kill}\n{kill}\n{kill}\n")
+    ended = batch(jobs, "--joblog", "log", tasks)
+    assert (ended.code, sorted(ended.out.split())) == (RELAUNCH, ["one", "two"]), str(ended)
+    assert sorted(joblog(jobs)) == [1, 2]
+    assert "none of the 2 workers is left to run tasks. Run it again" in ended.err
 
 
 def test_a_supervised_batch_goes_on_when_rank_0_has_died(jobs: Jobs, launcher: Mpiexec) -> None:

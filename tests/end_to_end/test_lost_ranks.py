@@ -133,6 +133,29 @@ def test_all_worker_ranks_die_and_the_job_asks_to_be_started_again(jobs: Jobs) -
     assert "none of the 2 workers is left to run tasks. Run it again" in ended.err
 
 
+def test_a_script_that_waits_in_the_standard_library_hears_that_no_rank_is_left(jobs: Jobs) -> None:
+    """In functions that know nothing of the farm, and that nobody would wake: the futures fail."""
+    script = SCRIPT + """
+    from concurrent.futures import as_completed, wait
+    victims = ranks(2)
+    futures = [square(number, 30) for number in range(8)]
+    heard = []
+    futures[0].add_done_callback(heard.append)
+    time.sleep(0.5)
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    assert not wait(futures).not_done
+    assert {type(future.exception(0)).__name__ for future in as_completed(futures)} == {"FarmLost"}
+    while not heard:
+        time.sleep(0.01)
+    print("heard")
+    futures[3].result()
+"""
+    ended = jobs.run(script, ranks=3)
+    assert (ended.code, ended.out) == (RELAUNCH, "heard\n"), str(ended)
+    assert "a superstep has failed: FarmLost: none of the 2 workers is left" in ended.err
+
+
 def test_rank_that_is_stopped_is_lost_by_its_silence(jobs: Jobs) -> None:
     script = SCRIPT + """
     victim = ranks(2)[0]

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from mpiflow.errors import (
     TaskExited,
     TasksAbandoned,
 )
+from mpiflow.executors.base import Completion, Submission
 from mpiflow.executors.threads import ThreadPoolExecutor
 from mpiflow.kernel import loader
 from mpiflow.kernel.app import App
@@ -1068,3 +1069,104 @@ def test_the_end_of_a_chain_does_not_hold_its_beginning(busy: DataFlowKernel) ->
     assert last.result(LONG) == 2
     del first
     assert eventually(lambda: watched() is None, seconds=1.0)
+
+
+# --- a superstep that fails --------------------------------------------------------------------------------
+
+
+class Failing(Hand):
+    """Fails when it is told to, in one phase or the other."""
+
+    fails_in = ""
+
+    def submit_bulk(self, tasks: Sequence[Submission]) -> None:
+        if self.fails_in == "dispatch":
+            raise OSError("no road to the workers")
+        super().submit_bulk(tasks)
+
+    def collect(self) -> list[Completion]:
+        if self.fails_in == "collect":
+            raise OSError("no road to the workers")
+        return super().collect()
+
+
+@pytest.fixture
+def failing() -> Iterator[tuple[DataFlowKernel, Failing]]:
+    hand = Failing()
+    kernel = make_kernel(hand)
+    yield kernel, hand
+    if not kernel.cleanup_called:
+        kernel.cleanup()
+
+
+def lost(futures: Iterable[Future[Any]]) -> bool:
+    return all("no road to the workers" in str(future.exception(0)) for future in futures)
+
+
+@pytest.mark.parametrize("phase", ["collect", "dispatch"])
+def test_who_waits_in_functions_of_others_hears_that_a_superstep_has_failed(
+    failing: tuple[DataFlowKernel, Failing], phase: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernel, hand = failing
+    sent = call(kernel, add, 1)
+    assert was_given(hand, sent)
+    futures = [sent, call(kernel, add, sent), kernel.submit(time.sleep, (sent,)), sent[0]]
+    heard: list[Future[Any]] = []
+    for future in futures:
+        future.add_done_callback(heard.append)
+    hand.fails_in = phase
+    futures.append(call(kernel, add, 2))
+    assert concurrent.futures.wait(futures, LONG).not_done == set()
+    assert set(concurrent.futures.as_completed(futures, LONG)) == set(futures)
+    assert lost(futures)
+    assert eventually(lambda: set(heard) == set(futures[:4]))
+    assert {future.task_status() for future in futures} == {"failed"}
+    assert capsys.readouterr().err == "mpiflow: a superstep has failed: OSError: no road to the workers\n"
+
+
+def test_after_a_superstep_has_failed_every_call_fails_alike(failing: tuple[DataFlowKernel, Failing]) -> None:
+    kernel, hand = failing
+    hand.fails_in = "dispatch"
+    early = call(kernel, add, 1)
+    concurrent.futures.wait([early], LONG)
+    hand.fails_in = ""
+    late = [call(kernel, add, number) for number in range(2 * NUDGE_AT)]
+    concurrent.futures.wait(late, LONG)
+    assert lost([early, *late])
+    assert not hand.given
+    with pytest.raises(OSError, match="no road"):
+        call(kernel, add).result(LONG)
+    with pytest.raises(OSError, match="no road"):
+        kernel.wait_for_current_tasks()
+    with pytest.raises(OSError, match="no road"), kernel.superstep():
+        call(kernel, add)
+    assert eventually(lambda: kernel.counts().failed == kernel.counts().called == 2 * NUDGE_AT + 3)
+    kernel.cleanup()
+
+
+def test_what_had_ended_before_a_superstep_failed_keeps_its_outcome(failing: tuple[DataFlowKernel, Failing]) -> None:
+    """In the very superstep that fails: what has been entered in the books is shown, and what is cancelled stays so."""
+    kernel, hand = failing
+    good, other = call(kernel, add, 1), call(kernel, add, 2)
+    waits = call(kernel, add, other)
+    assert was_given(hand, good, other)
+    assert waits.cancel()
+    hand.fails_in = "dispatch"
+    with kernel.driver._lock:  # so that one superstep has both
+        hand.finish(good, 1)
+        late = call(kernel, add, 3)
+    concurrent.futures.wait([good, other, late], LONG)
+    assert good.exception(0) is None
+    assert waits.cancelled()
+    assert lost([other, late])
+
+
+def test_another_kernel_hears_of_the_failure_as_of_any_other(
+    failing: tuple[DataFlowKernel, Failing], busy: DataFlowKernel
+) -> None:
+    kernel, hand = failing
+    there = call(kernel, add, 1)
+    here = call(busy, add, there)
+    hand.fails_in = "collect"
+    assert isinstance(here.exception(LONG), DependencyError)
+    assert call(busy, add, 4).result(LONG) == 4

@@ -50,7 +50,8 @@ class Kernel:
         self.inside = 0
         self.on_step: Callable[[], object] | None = None
         self.on_sleep: Callable[[], object] | None = None
-        self.driver = Driver(self.superstep, self.announce, self.sleep, lambda: bool(self.unfinished))
+        self.given_up: list[tuple[Job, BaseException]] = []
+        self.driver = Driver(self.superstep, self.announce, self.sleep, lambda: bool(self.unfinished), self.fail_rest)
 
     def called(self, *callbacks: Callable[[Job], object]) -> Job:
         job = Job(*callbacks)
@@ -81,6 +82,11 @@ class Kernel:
                 self.driver.defer(job)
                 callbacks = True
         return callbacks
+
+    def fail_rest(self, error: BaseException) -> None:
+        self.given_up += [(job, error) for job in self.unfinished]
+        self.taken += self.unfinished
+        self.announce()
 
     def sleep(self, seconds: float) -> None:
         self.sleeps += 1
@@ -241,7 +247,7 @@ def test_what_fails_in_it_is_told_to_whoever_waits_next(helped: Kernel) -> None:
 
 
 def test_the_first_failure_is_the_one_that_is_told(helped: Kernel, capsys: pytest.CaptureFixture[str]) -> None:
-    """What comes after it is its consequence. The console hears of it too: not everybody waits in `result`."""
+    """What comes after it is its consequence. The console hears of it too: not everybody looks at a future."""
     job = helped.called()
     failures = 0
 
@@ -251,16 +257,67 @@ def test_the_first_failure_is_the_one_that_is_told(helped: Kernel, capsys: pytes
         raise RuntimeError(f"failure {failures}")
 
     helped.on_step = fail
-    assert eventually(lambda: helped.driver.failure is not None)
-    for _ in range(3):
-        with pytest.raises(RuntimeError, match="failure 1"):
-            helped.driver.wait_until(job.done, LONG)
-    assert eventually(lambda: failures > 3)
-    said = capsys.readouterr().err
-    assert said == "mpiflow: a superstep has failed: RuntimeError: failure 1\n"
-    helped.on_step = lambda: None
+    assert eventually(job.done)
+    late = helped.called()
+    assert eventually(late.done)
+    assert [str(error) for _, error in helped.given_up] == ["failure 1", "failure 1"]
+    with pytest.raises(RuntimeError, match="failure 1"):
+        helped.driver.wait_until(lambda: False, LONG)
+    assert capsys.readouterr().err == "mpiflow: a superstep has failed: RuntimeError: failure 1\n"
+    assert failures == 1, "a superstep after the one that has failed"
+
+
+def test_what_fails_in_a_callers_hands_ends_what_others_wait_for(helped: Kernel) -> None:
+    """The caller is told by what it called, all others by their futures, with callbacks that may wait themselves."""
+    heard: list[Job] = []
+    mine, others = helped.called(), helped.called(heard.append)
+    other_waits = helped.called(lambda _: helped.driver.wait_until(mine.done, LONG))
+
+    def fail() -> None:
+        if threading.current_thread() is threading.main_thread():
+            raise RuntimeError("mine")
+
+    helped.on_step = fail
+    with pytest.raises(RuntimeError, match="mine"):
+        helped.driver.wait_until(mine.done, LONG)
+    assert eventually(lambda: mine.done() and others.done() and other_waits.heard_by and heard == [others])
+    assert {job for job, _ in helped.given_up} == {mine, others, other_waits}
+    helped.driver.nudge()
+    assert helped.driver.exclusively(lambda: True)
+    steps = len(helped.steps)
+    helped.called()
+    assert eventually(lambda: len(helped.given_up) == 4)
+    assert len(helped.steps) == steps
+
+
+def test_what_is_to_end_the_script_does_not_end_the_helper_alone(
+    helped: Kernel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A retry handler may call sys.exit(): a thread that dies of it in silence would leave others waiting."""
+    helped.on_step = lambda: sys.exit(3)
+    job = helped.called()
+    assert eventually(job.done)
+    assert helped.driver._helper is not None
+    assert helped.driver._helper.is_alive()
+    assert capsys.readouterr().err == "mpiflow: a superstep has failed: SystemExit: 3\n"
+
+
+def test_an_interrupt_in_a_superstep_ends_nothing_that_can_go_on(helped: Kernel) -> None:
+    """Of a script with a handler of its own for Ctrl-C, which knows nothing of what we hold back."""
+    job = helped.called()
+
+    def interrupt() -> None:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+
+    helped.on_step = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        helped.driver.wait_until(job.done, LONG)
+    steps = len(helped.steps)
+    assert eventually(lambda: len(helped.steps) > steps)
+    assert not helped.given_up
     helped.finishing.append(job)
-    assert eventually(job.done), "what can go on goes on"
+    assert eventually(job.done)
 
 
 def test_threads_are_switched_more_often_while_it_drives_and_as_before_afterwards(helped: Kernel) -> None:

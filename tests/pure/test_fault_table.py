@@ -57,6 +57,11 @@ ROWS = {
     "a launcher does not end, although rank 0 has": [
         "end_to_end/test_supervise.py::test_a_launcher_that_does_not_end_is_ended"
     ],
+    "no worker is left, an executor of your own raises, or rank 0 cannot go on otherwise": [
+        "end_to_end/test_lost_ranks.py::test_a_script_that_waits_in_the_standard_library_hears_that_no_rank_is_left",
+        "pure/test_dataflow.py::test_who_waits_in_functions_of_others_hears_that_a_superstep_has_failed",
+        "pure/test_dataflow.py::test_after_a_superstep_has_failed_every_call_fails_alike",
+    ],
     "the script uses a collective of COMM_WORLD": [
         "end_to_end/test_silent_hangs.py::test_script_uses_a_comm_world_collective"
     ],

@@ -82,8 +82,8 @@ class Settling:
                 self._settle_next(wait=True)
         except (SystemExit, KeyboardInterrupt, FarmLost):
             # The drain, Ctrl-C: what has ended until now is worth a line, or it would be run again.
-            for number in list(self._under_way):
-                if self._under_way[number][1].done():
+            for number, (_, future) in list(self._under_way.items()):
+                if future.done() and not isinstance(future.exception(), FarmLost):  # those have not run: no line
                     self._settle(number)
             raise
 
