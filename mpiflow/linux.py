@@ -255,6 +255,13 @@ def unlink_mapped(prefix: str) -> None:
             continue  # another rank of this node was faster
 
 
+def says_no_more(fd: int) -> bool:
+    """Whether the other end of a socket has said that it sends nothing more, whatever lies in it still."""
+    poll = select.poll()
+    poll.register(fd, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
 class Watch:
     """Waits on many descriptors with microsecond time-outs.
 

@@ -29,6 +29,7 @@ LEAVE      rank 0 → worker    nothing; leave. ``aid`` above 0: a rank is lost,
 FORGET     rank 0 → runner    nothing; the function is called no more
 LIMIT      rank 0 → worker    bytes of memory, u64, that the task of this attempt, which follows, may use
 STACKS     rank 0 → worker    nothing; say what your threads and your runners are at
+HAND_BACK  rank 0 → worker    attempt numbers, u64 each: give back those of these that have not begun
 HELLO      worker → rank 0    pickled dict: host, pid, CPUs; or what is wrong with it
 ACK        worker → rank 0    nothing; ``aid`` is how many messages have been received since the last
 STARTED    runner → worker    nothing; sent for tasks with a walltime, whose clock starts now
@@ -40,6 +41,7 @@ OUTPUT     worker → rank 0    what tasks printed: pickled list of (tid, fid, s
 BYE        worker → rank 0    nothing; its last word, the runners have gone
 LEAVING    runner → worker    nothing; it ends now, so that what it was given ahead is for another
 STACK_TEXT worker → rank 0    pickled list of (what, text): the rank itself, then each runner
+NOT_BEGUN  worker → rank 0    pickled list of attempt numbers: these have not begun here, and will not
 =========  =================  ====================================================================
 """
 
@@ -74,6 +76,7 @@ FORGET: Final = 9
 STACKS: Final = 10
 LIMIT: Final = 11
 LEAVE: Final = 12
+HAND_BACK: Final = 13
 
 HELLO: Final = 16
 ACK: Final = 17
@@ -86,6 +89,7 @@ OUTPUT: Final = 23
 BYE: Final = 24
 STACK_TEXT: Final = 25
 LEAVING: Final = 26
+NOT_BEGUN: Final = 27
 
 
 def record(kind: int, payload: bytes = b"", aid: int = 0, tid: int = 0, fid: int = 0) -> bytes:

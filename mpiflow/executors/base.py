@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -171,6 +171,13 @@ class BulkExecutor(Executor):
     def revoke(self, task: Task) -> bool:
         """Take a task back that has not begun; whether it was still to be had. Nothing more is heard of it."""
         return False
+
+    def ask_back(self, tasks: Iterable[Task]) -> None:
+        """Give tasks back that could not be revoked and have not begun all the same, as far as that can be done.
+
+        Those come with an `AttemptLost` among the completions, now or later; the others go on.
+        """
+        return
 
     def kill(self, task: Task) -> bool:
         """End a task that runs, by force; whether that can be done. Nothing more is heard of it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -240,6 +240,10 @@ class Exchange:
             return False
         del self._held[task]
         return True
+
+    def ask_back(self, tasks: Iterable[Task]) -> None:
+        """Have workers hand back what they have not begun."""
+        self._fleet.ask_back({delivery.aid for task in tasks if (delivery := self._held.get(task)) is not None})
 
     def kill(self, task: Task) -> bool:
         """Have the worker end a task. One that runs in the rank itself goes on there, and nobody waits for it."""

@@ -127,6 +127,8 @@ class Fleet:
         self._functions: dict[int, bytes] = {}
         self._names: dict[int, str] = {}
         self._forgotten: deque[int] = deque()
+        #: Attempts that workers have been asked to hand back.
+        self._asked_back: set[int] = set()
         #: Words for workers that wait for their next bulk.
         self._beside: dict[int, bytes] = {}
         # Polls that have brought nothing since one looked whether somebody is lost.
@@ -298,6 +300,14 @@ class Fleet:
                 payload = b"".join(aid.to_bytes(8, "little") for aid in dropped)
                 self.comm.send(worker, wire.record(wire.DROP, payload))
 
+    def ask_back(self, aids: set[int]) -> None:
+        """Have workers hand back deliveries that they have not begun, as lost ones; each is asked for once."""
+        with self._lock:
+            for worker, behind in self._farm.behind(aids - self._asked_back).items():
+                self._asked_back.update(behind)
+                payload = b"".join(aid.to_bytes(8, "little") for aid in behind)
+                self.comm.send(worker, wire.record(wire.HAND_BACK, payload))
+
     # --- the way back -------------------------------------------------------------------------------------
 
     def pump(self) -> None:
@@ -374,6 +384,9 @@ class Fleet:
             self.on_hello(peer, said)
         elif kind == wire.STACK_TEXT:
             self.stacks[peer] = said
+        elif kind == wire.NOT_BEGUN:
+            back: list[Any] = self._farm.on_handed_back(peer, said)
+            self._give_back(back, peer, "the job is being drained", False)
 
     def on_hello(self, peer: int, hello: dict[str, object]) -> None:
         """A worker has reported: take it into service."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpiflow.comm import wire
@@ -246,6 +246,10 @@ class MPIExecutor(BulkExecutor):
     def revoke(self, task: Task) -> bool:
         """Take back a task that no worker has."""
         return self._exchange.revoke(task)
+
+    def ask_back(self, tasks: Iterable[Task]) -> None:
+        """Have workers hand back what they have not begun."""
+        self._exchange.ask_back(tasks)
 
     def kill(self, task: Task) -> bool:
         """Have the worker end a task. One that runs in the rank itself goes on there, and nobody waits for it."""

@@ -259,6 +259,25 @@ class Farm:
             pool.roomy.pop(worker, None)
         return list(known.held.values())
 
+    def behind(self, aids: set[int]) -> dict[int, list[int]]:
+        """Which of these attempts are with workers that hold more than they can run, by worker."""
+        found: dict[int, list[int]] = {}
+        for worker, known in self._workers.items():
+            if len(known.held) > known.slots and (theirs := aids & known.held.keys()):
+                found[worker] = sorted(theirs)
+        return found
+
+    def on_handed_back(self, worker: int, aids: Iterable[int]) -> list[Attempt]:
+        """A worker will not run these attempts; returns those it held, to be given out under new numbers."""
+        known = self._workers.get(worker)
+        if known is None:
+            return []
+        attempts = [known.held.pop(aid) for aid in aids if aid in known.held]
+        for attempt in attempts:
+            known.load -= attempt.charge
+        self._queue(known)
+        return attempts
+
     def stranded(self) -> list[frozenset[int] | None]:
         """Members of the pools in which attempts wait and no worker is left; None for the pool of all."""
         return [pool.members for pool in self._stocked.values() if not self._serving(pool)]

@@ -12,8 +12,9 @@ its walltime where that is less; a task of an app that has never ended, and with
 margin of ``--drain-before`` is reached, or SIGUSR1 comes. Where nobody knows when the job ends, and on request, nothing
 is started at all. Bodies of join_apps, and whatever else takes no worker, always run: they take no time.
 
-Those that wait already in an executor are taken back. What workers have been given ends there: beside what runs, that
-is about ten milliseconds of work for each, by what tasks of the app took so far; more, where they take longer now.
+Those that wait already in an executor are taken back, and so is what a worker has and has not begun. That is about ten
+milliseconds of work, by what tasks of the app took so far; but where they take seconds now that took microseconds, it
+is hundreds of tasks, which would run one after the other while the job wants to end.
 
 When nothing runs any more and something is held back, the script is told: `JobDrained` in its main thread, at its
 wait, its sleep or between any two of its instructions, and again at every later wait. It is a SystemExit, so the script
@@ -332,8 +333,9 @@ class Drain:
             self._take_back(late)
 
     def _take_back(self, groups: set[Group]) -> None:
-        """Have executors give back what no worker has."""
+        """Have executors give back what has not begun: at once what no worker has, the rest as workers come to it."""
         places = self.kernel.places
+        others: dict[str, list[Task]] = {}
         for task in list(self.kernel.unended.values()):
             if task.state is not States.launched or (task.app, task.walltime) not in groups or _takes_no_time(task):
                 continue
@@ -343,6 +345,10 @@ class Drain:
                 if not task.tries:
                     places.load[task.executor] -= 1
                 self._hold(task)
+            else:
+                others.setdefault(task.executor, []).append(task)
+        for label, tasks in others.items():
+            places.bulk[label].ask_back(tasks)
 
     # --- its end --------------------------------------------------------------------------------------------
 

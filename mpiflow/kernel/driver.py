@@ -170,6 +170,7 @@ class Driver:
             while not self._stopped:
                 if self._requests:
                     self._serve()
+                    continue  # a superstep of theirs may have failed
                 happened = self._step()
                 if self._callbacks and self._may_call_back():
                     self._lock.release()

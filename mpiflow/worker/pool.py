@@ -29,7 +29,20 @@ from contextlib import suppress
 from mpiflow import linux
 from mpiflow.comm.segments import receive_segment, send_segment
 from mpiflow.comm.sockets import SHUT_WR, packet_pair, stream_pair
-from mpiflow.comm.wire import DIED, DONE, EXCESS, HEADER, HEADER_SIZE, LEAVING, OVERTIME, RAISED, STARTED, TASK_FORK
+from mpiflow.comm.wire import (
+    DIED,
+    DONE,
+    EXCESS,
+    HEADER,
+    HEADER_SIZE,
+    LEAVING,
+    NOT_BEGUN,
+    OVERTIME,
+    RAISED,
+    STARTED,
+    TASK_FORK,
+    record,
+)
 from mpiflow.linux import Watch, memory_file, signal
 from mpiflow.worker.output import Output
 from mpiflow.worker.runner import STACKS_SIGNAL
@@ -99,6 +112,7 @@ class Runner:
 
     __slots__ = (
         "_last",
+        "called_back",
         "channels",
         "deadline",
         "dropped",
@@ -150,6 +164,8 @@ class Runner:
         self.dropped = False
         #: Whether it has said that it ends, and that what it was given ahead has not begun.
         self.leaving = False
+        #: Whether it is yet to be told that it is to leave, with what it has not begun.
+        self.called_back = False
         #: Tasks it may yet be given; 0: any number.
         self.to_run = to_run
         #: File in which it writes its stacks.
@@ -196,8 +212,10 @@ class RunnerPool:
         self._asked: object = None  # what runners were started with, where it differs between kernels
         #: Zygotes that have been replaced since the last result.
         self._replaced = 0
-        #: Whether a runner may have a task that nobody wants any more.
+        #: Whether a runner may have a task that nobody wants any more, or that is to be given back.
         self._unwanted = False
+        #: Attempts that rank 0 wants back, while runners have them.
+        self._asked_back: set[int] = set()
         #: By attempt, the memory that a task may use and the most it has been seen to use; empty for most pools.
         self._limits: dict[int, list[int]] = {}
         self._measure_at = 0.0
@@ -299,6 +317,21 @@ class RunnerPool:
                 if task.aid in aids:
                     task.aid = 0  # no attempt has this number: its result counts for nothing
                     self._unwanted = True
+
+    def hand_back(self, aids: set[int]) -> None:
+        """Give back tasks that have not begun: at once what no runner has, the rest when its runner comes to it."""
+        self._give_back([task for task in self._queue if task.aid in aids])
+        self._queue = deque(task for task in self._queue if task.aid not in aids)
+        for runner in self._runners:
+            behind = aids.intersection([task.aid for task in runner.tasks][1:])
+            if behind:
+                self._asked_back |= behind
+                runner.called_back = runner.single_use = self._unwanted = True
+
+    def _give_back(self, tasks: list[Task]) -> None:
+        if tasks:
+            self._asked_back.difference_update([task.aid for task in tasks])
+            self._results.append(not_begun(tasks))
 
     # --- the work -----------------------------------------------------------------------------------------
 
@@ -641,9 +674,18 @@ class RunnerPool:
         print(words, file=sys.stderr, flush=True)
 
     def _end_unwanted(self) -> None:
-        """Kill runners in which the turn of a task has come that was dropped while it waited there."""
+        """Kill runners in which the turn of a task has come that was dropped while it waited there.
+
+        Those whose tasks are to be given back are told to leave, once they have all that they were sent.
+        """
         self._unwanted = False
         for runner in self._runners:
+            if runner.called_back:
+                runner.called_back = bool(runner.outgoing)
+                if runner.called_back:
+                    self._unwanted = True
+                else:
+                    runner.records.shutdown(SHUT_WR)
             if runner.dropped or all(task.aid for task in runner.tasks):
                 continue
             if runner.tasks[0].aid:
@@ -720,7 +762,12 @@ class RunnerPool:
         for task in runner.tasks:
             if not task.aid:
                 task.close()
-        self._queue.extendleft(task for task in reversed(runner.tasks) if task.aid)
+        left = [task for task in runner.tasks if task.aid]
+        if self._asked_back:
+            asked = [task for task in left if task.aid in self._asked_back]
+            left = [task for task in left if task.aid not in self._asked_back]
+            self._give_back(asked)
+        self._queue.extendleft(reversed(left))
         runner.close()
 
     def _charge(self, task: Task, runner: Runner, ended: Ended) -> None:
@@ -755,3 +802,12 @@ def _stack_of(runner: Runner) -> str:
         state = linux.state(runner.pid)[0] or "ended"
         return f"no answer within {STACKS_WITHIN:g} s; the state of its process is {state}\n"
     return os.pread(runner.stacks, size, 0).decode("utf-8", "replace")
+
+
+def not_begun(tasks: list[Task]) -> bytes:
+    """The record that says of tasks that they have not begun here; what they hold is given back."""
+    import pickle
+
+    for task in tasks:
+        task.close()
+    return record(NOT_BEGUN, pickle.dumps([task.aid for task in tasks], 5))

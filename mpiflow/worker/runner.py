@@ -8,6 +8,9 @@ it?) tells two things: whether the task closed or replaced its output, which is 
 printed, in which case the runner waits until the worker has taken it, so that no line is ascribed to another
 task. A task that prints nothing pays 0.7 µs for that.
 
+A worker that shuts its end of the socket wants back what it has given ahead. That is looked for after a task
+that took longer than such work is meant to last, and then this process leaves.
+
 One more system call, of a microsecond, tells whether the task has left a process running: `worker.remains`.
 
 A signal has the runner write its Python stacks into a memory file of the worker's. faulthandler does that in a
@@ -41,6 +44,8 @@ CHUNK = 64 * 1024
 OUTPUT_TAKEN_WITHIN = 1.0
 #: Nothing starts a process in less, in seconds: after quicker tasks there is none to look for.
 QUICKEST_FORK = 20e-6
+#: After a task of so many seconds a runner looks whether it is to leave what it was given ahead.
+LONG = 0.005
 #: Has a runner write its stacks.
 STACKS_SIGNAL = signal.SIGURG
 
@@ -107,6 +112,8 @@ def run(records: socket, segments: socket) -> None:
                 records.sendall(HEADER.pack(aid, tid, fid, 0, 0.0, STARTED, 0))
             outcome = run_task(functions, tid, fid, payload, attachments)
             leaving = outcome.seconds > QUICKEST_FORK and has_children() and _end_remains()
+            if outcome.seconds > LONG and linux.says_no_more(records.fileno()):
+                leaving = True
             output.settle()
             surroundings.restore()
             for buffer in outcome.attachments:

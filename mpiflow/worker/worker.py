@@ -22,7 +22,7 @@ from mpiflow.comm import wire
 from mpiflow.comm.wire import HEADER, HEADER_SIZE, records
 from mpiflow.errors import FarmLost
 from mpiflow.worker.environment import StandardStreams, Surroundings, enter, set_variables, thread_counts
-from mpiflow.worker.pool import RunnerPool, Task
+from mpiflow.worker.pool import RunnerPool, Task, not_begun
 from mpiflow.worker.tasks import Functions, run_task
 from mpiflow.worker.zygote import RANK_STOPPED_AT_MOST
 
@@ -119,6 +119,8 @@ class Worker:
                 self._configure(loads(view[start:end]))
             elif kind == wire.DROP:
                 self._drop({int(number) for number in view[start:end].cast("Q")})
+            elif kind == wire.HAND_BACK:
+                self._hand_back({int(number) for number in view[start:end].cast("Q")})
             elif kind == wire.PING:
                 self.pinged = True
             elif kind == wire.STACKS:
@@ -183,6 +185,14 @@ class Worker:
     def _drop(self, aids: set[int]) -> None:
         self._in_rank = deque(task for task in self._in_rank if task.aid not in aids)
         self.pool.drop(aids)
+
+    def _hand_back(self, aids: set[int]) -> None:
+        """Give back what has not begun: the job is drained, and it would run for longer than was thought."""
+        here = [task for task in self._in_rank if task.aid in aids]
+        if here:
+            self._in_rank = deque(task for task in self._in_rank if task.aid not in aids)
+            self._results.append(not_begun(here))
+        self.pool.hand_back(aids)
 
     def step(self, seconds: float, now: float) -> bool:
         """Do what there is to do, waiting at most so long for the runners; whether anything happened.

@@ -95,6 +95,49 @@ def test_walltime_is_near(jobs: Jobs, form: Form) -> None:
     assert "mpiflow: 2 results were taken from earlier runs" in again.err
 
 
+@pytest.mark.parametrize("form", ["mpiexec", "lone"])
+def test_what_a_worker_holds_and_has_not_begun_is_not_begun(jobs: Jobs, form: Form) -> None:
+    """Tasks of an app that took microseconds so far, hundreds of which are given ahead, and take long now."""
+    script = """
+        import os, threading, time, mpiflow
+
+        @mpiflow.python_app(cache=True)
+        def gated(number):
+            if number >= 0:
+                open(f"begun.{number}", "w").close()
+                while not os.path.exists("gate"):
+                    time.sleep(0.02)
+            return number
+
+        def open_gate():
+            # The worker gives back at once what its runner has not; when that has come, the runner has been told too.
+            while not any(future.task_status() == "fail_retryable" for future in futures):
+                time.sleep(0.01)
+            open("gate", "w").close()
+
+        [future.result() for future in [gated(-1 - number) for number in range(2000)]]
+        futures = [gated(number) for number in range(1000)]
+        threading.Thread(target=open_gate, daemon=True).start()
+        for future in futures:
+            future.result()
+        print("all", flush=True)
+    """
+    options = ["--runners-per-rank", "1"] if form == "lone" else []
+    running = jobs.start(script, form=form, ranks=2, options=options)
+    end = time.monotonic() + 30
+    while not (jobs.directory / "begun.0").exists():
+        assert time.monotonic() < end, f"{running.out}\n{running.err}"
+        time.sleep(0.02)
+    running.process.send_signal(signal.SIGUSR1)
+    ended = running.wait(30)
+    assert ended.code == DRAINED, str(ended)
+    assert [path.name for path in jobs.directory.glob("begun.*")] == ["begun.0"]
+    assert "mpiflow: drained (SIGUSR1): 999 tasks have not ended" in ended.err
+    again = jobs.run(script, form=form, ranks=2, options=options)
+    assert (again.code, again.out) == (0, "all\n"), str(again)
+    assert len(list(jobs.directory.glob("begun.*"))) == 1000
+
+
 @pytest.mark.parametrize("form", ["own", "lone"])
 def test_signal_again_and_again(jobs: Jobs, form: Form) -> None:
     """Within seconds it is one warning; and one that comes in the last moment does not take the code's place."""

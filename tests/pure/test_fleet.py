@@ -14,7 +14,7 @@ import pytest
 from mpiflow.comm import wire
 from mpiflow.comm.segments import Segment, private
 from mpiflow.comm.wire import HEADER, record, records
-from mpiflow.executors.fleet import Answer, Delivery, Fleet
+from mpiflow.executors.fleet import LOST, Answer, Delivery, Fleet
 from mpiflow.worker.worker import Worker
 from mpiflow.worker.zygote import Zygote
 
@@ -214,6 +214,48 @@ def test_what_is_withdrawn_is_forgotten_here_and_dropped_there() -> None:
     play.hear(1, record(wire.ACK, aid=1), done(first))
     assert play.fleet.outstanding == 0
     play.end()
+
+
+def test_what_a_worker_holds_behind_what_runs_is_asked_back_once_and_comes_back_as_lost() -> None:
+    """Of those that hold no more than they can run, nothing is asked."""
+    play = Play(peers=2)
+    for lesson in play.submit("a", "b"):
+        worker = lesson.worker
+        play.hear(worker, ACK, HEADER.pack(lesson.aid, 0, 0, 0, 0.000001, wire.DONE, 0))
+    made = play.submit(*"cdefgh")
+    late = [delivery for delivery in made if delivery.worker == 2]
+    assert len(late) > 1, "several are with each"
+    play.sent()
+    play.received()
+    play.hear(1, *[done(delivery) for delivery in made if delivery.worker == 1][:-1])
+    play.received()
+    aids = {delivery.aid for delivery in made}
+    play.fleet.ask_back(aids)
+    play.fleet.ask_back(aids)
+    wanted = b"".join(delivery.aid.to_bytes(8, "little") for delivery in late)
+    assert play.sent() == [(2, wire.HAND_BACK, wanted)]
+    unknown = 10**9
+    play.hear(2, record(wire.NOT_BEGUN, pickle.dumps([*[delivery.aid for delivery in late[1:]], unknown])))
+    words = pickle.dumps(("the job is being drained", False), 5)
+    assert play.received() == [(delivery.task, LOST, words, 2) for delivery in late[1:]]
+    play.hear(2, ACK, *[done(delivery) for delivery in late])
+    assert [(task, kind) for task, kind, _, _ in play.received()] == [(late[0].task, wire.DONE)]
+    play.end()
+
+
+def test_a_worker_hands_back_what_waits_to_run_in_the_rank_itself() -> None:
+    read, write = os.pipe()
+    worker = Worker(cast(Zygote, SimpleNamespace(fd=read)), 1)
+    head = b"".join(HEADER.pack(aid, aid, 1, 0, 0.0, wire.TASK_RANK, 0) for aid in (5, 6, 7))
+    worker.receive(bytearray(head), [])
+    numbers = b"".join(aid.to_bytes(8, "little") for aid in (6, 7, 8))
+    worker.receive(bytearray(record(wire.HAND_BACK, numbers)), [])
+    answer, _ = worker.take(acknowledge=False)
+    said = [(kind, answer[start:end]) for _, _, _, _, kind, _, start, end in records(answer)]
+    assert [(kind, pickle.loads(text)) for kind, text in said if kind == wire.NOT_BEGUN] == [(wire.NOT_BEGUN, [6, 7])]
+    assert [task.aid for task in worker._in_rank] == [5]
+    os.close(read)
+    os.close(write)
 
 
 def test_messages_that_are_no_tasks_do_not_loosen_the_limit_when_they_are_acknowledged() -> None:

@@ -22,7 +22,7 @@ from test_zygote import alive
 from mpiflow.comm import wire
 from mpiflow.comm.pickling import pack, pack_function, unpack, unpack_failure
 from mpiflow.comm.segments import Segment, shared_copy
-from mpiflow.comm.wire import DIED, DONE, EXCESS, HEADER, INLINE, OUTPUT, OVERTIME, RAISED, record, records
+from mpiflow.comm.wire import DIED, DONE, EXCESS, HEADER, INLINE, NOT_BEGUN, OUTPUT, OVERTIME, RAISED, record, records
 from mpiflow.linux import open_descriptors
 from mpiflow.worker.output import MOST_BYTES
 from mpiflow.worker.pool import RunnerPool, Task
@@ -49,6 +49,8 @@ class Pool:
         #: What was printed: (tid, stream) to text; and bytes left out.
         self.printed: dict[tuple[int, int], bytes] = {}
         self.left_out = 0
+        #: Attempts that it has given back, in order.
+        self.given_back: list[int] = []
 
     def size(self, runners: int, **settings: object) -> None:
         self.pool.configure(runners, {"environment": {}, "path": [], "directory": "/", **settings})
@@ -83,6 +85,9 @@ class Pool:
         assert not segments
 
     def hear(self, aid: int, tid: int, took: float, kind: int, payload: bytes, beside: list[Segment]) -> None:
+        if kind == NOT_BEGUN:
+            self.given_back += pickle.loads(payload)
+            return
         if kind == OUTPUT:
             for task, fid, stream, text, left_out in pickle.loads(payload):
                 assert task == 0 or fid in self.fids.values()
@@ -550,6 +555,55 @@ def test_a_dropped_task_leaves_nothing_open(pool: Pool, where: str) -> None:
     pool.ended.clear()
     gc.collect()
     assert len(open_descriptors()) <= before
+
+
+# --- given back ------------------------------------------------------------------------------------------
+
+
+def test_what_has_not_begun_is_given_back_and_what_runs_ends(pool: Pool, tmp_path: Path) -> None:
+    """At once what no runner has; from behind the running one when that has ended, by a runner that leaves."""
+    pool.all(*[pool.add(divmod, 7, 2) for _ in range(100)])  # tiny ones: a runner is given many ahead
+    sleep = sleeper()
+
+    def begin(name: str, _: bytes = b"") -> None:
+        (tmp_path / name).touch()
+
+    runs = pool.add(sleep, 0.5)
+    behind = [pool.add(begin, f"behind {n}") for n in range(3)]
+    kept = pool.add(begin, "kept")
+    assert pool.until(lambda: len(pool.pool._runners[0].tasks) == 5), "the runner has all of them"
+    queued = [pool.add(begin, f"queued {n}", bytes(INLINE + 1)) for n in range(2)]
+    pool.pool.hand_back({runs, *behind, *queued})
+    pool.step(0.0)
+    assert pool.given_back == queued
+    (pid,) = pool.all(runs)
+    pool.all(kept)
+    assert pool.given_back == [*queued, *behind]
+    assert os.listdir(tmp_path) == ["kept"]
+    assert eventually(lambda: not alive(pid))
+    again = [pool.add(divmod, n, 2) for n in range(300)]
+    assert pool.all(*again) == [divmod(n, 2) for n in range(300)]
+    assert not pool.pool._asked_back
+
+
+def test_a_runner_that_is_called_back_while_it_is_sent_much_is_told_when_it_has_all(pool: Pool) -> None:
+    """Its tasks are short: it may run some more. Each ends once or comes back, from one that dies meanwhile too."""
+    pool.all(*[pool.add(divmod, 7, 2) for _ in range(100)])
+    sleep, size = sleeper(), len
+    runs = pool.add(sleep, 0.3)
+    large = [pool.add(size, bytes(INLINE - 100)) for _ in range(12)]  # more than a socket takes
+    assert pool.until(lambda: pool.pool._runners[0].outgoing), "its socket is full"
+    pool.pool.hand_back({runs, *large})
+    (pid,) = pool.all(runs)
+    assert pool.until(lambda: {*pool.given_back, *pool.ended} >= set(large))
+    assert not pool.ended.keys() & set(pool.given_back)
+    assert pool.run(os.getpid) != pid
+    dies = pool.add(os._exit, 3)
+    short = [pool.add(divmod, n, 2) for n in range(3)]
+    pool.pool.step(0.0)
+    pool.pool.hand_back({dies, *short})
+    assert pool.died(dies)[0] == 3
+    assert pool.until(lambda: {*pool.given_back, *pool.ended} >= {*large, *short})
 
 
 # --- a process for each task ---------------------------------------------------------------------------
