@@ -23,8 +23,7 @@ from _thread import start_new_thread
 
 from mpiflow import linux
 from mpiflow.comm.launcher import meet_front, said
-from mpiflow.linux import signal
-from mpiflow.worker.cpus import share_of_cores
+from mpiflow.linux import share_of_cores, signal
 from mpiflow.worker.environment import forget_launcher
 from mpiflow.worker.guardian import Guardian, fork_guardian
 from mpiflow.worker.zygote import Zygote, fork_zygote

@@ -86,7 +86,7 @@ def show_stacks(run_dir: str) -> int:
 def examine_alone(parsed: Arguments) -> int:
     """Look at what is here without a launcher; 0 when nothing is wrong, else 1."""
     from mpiflow.cli.launch import LauncherNotFound, launch_line
-    from mpiflow.worker.cpus import usable_cpus
+    from mpiflow.linux import usable_cpus
 
     if parsed.stacks is not None:
         return show_stacks(parsed.stacks)

@@ -43,7 +43,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from mpiflow.cli.attend import attend
 from mpiflow.cli.slots import allocated_slots, default_size
 from mpiflow.errors import ConfigurationError
-from mpiflow.worker.cpus import usable_cpus
+from mpiflow.linux import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

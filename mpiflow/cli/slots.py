@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpiflow.worker.cpus import usable_cpus
+from mpiflow.linux import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

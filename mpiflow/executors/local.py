@@ -23,8 +23,8 @@ def local_fleet(zygote: Zygote | None = None) -> Fleet:
     zygote : Zygote, optional
         What runners are forked from; made here if there is none yet.
     """
+    from mpiflow.linux import usable_cpus
     from mpiflow.monitor.console import Console
-    from mpiflow.worker.cpus import usable_cpus
     from mpiflow.worker.zygote import exec_zygote
 
     cpus = usable_cpus()

@@ -7,32 +7,21 @@ is charged and the ones behind it go to another runner.
 
 A runner is given as many tasks at once as last about five milliseconds, so that the pool is not woken for
 each of a stream of tiny ones and long ones still spread over all runners.
-
-A task may have a limit of memory. While such a task runs, and only then, the pool looks twenty times a second at
-what its runner and all processes below it have in memory: as the kernel counts it, which is cheap, and only when that
-is above the limit with shared pages counted once, which is dear. ``setrlimit`` was no way: it limits each process on
-its own, by addresses and not by memory. What earlier tasks have left in the runner counts too.
-
-A runner, or the zygote, that somebody has stopped by a signal would never answer: every two seconds their states are
-looked at, while there is work. The zygote is told to go on; a runner has its time, for somebody may look at what its
-task does. What stays stopped is killed, and then all goes on as with any other death.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections import deque
 from contextlib import suppress
 
 from mpiflow import linux
 from mpiflow.comm.segments import receive_segment, send_segment
-from mpiflow.comm.sockets import SHUT_WR, packet_pair, stream_pair
+from mpiflow.comm.sockets import SHUT_WR
 from mpiflow.comm.wire import (
     DIED,
     DONE,
-    EXCESS,
     HEADER,
     HEADER_SIZE,
     LEAVING,
@@ -43,15 +32,15 @@ from mpiflow.comm.wire import (
     TASK_FORK,
     record,
 )
-from mpiflow.linux import Watch, memory_file, signal
-from mpiflow.worker.output import Output
+from mpiflow.linux import Watch, signal
+from mpiflow.worker.channel import Runner, Task
+from mpiflow.worker.limits import Limits
 from mpiflow.worker.runner import STACKS_SIGNAL
 from mpiflow.worker.zygote import Ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mpiflow.comm.segments import Segment
-    from mpiflow.comm.sockets import socket
     from mpiflow.worker.zygote import Zygote
 
     #: Processors of a runner (None: all), and variables for its tasks.
@@ -66,131 +55,8 @@ MOST_AHEAD = 256
 MOST_REPLACED = 5
 #: Bytes a runner is given ahead; it gets a larger task when it has fewer than these.
 MOST_BYTES = 1 << 20
-#: How often the memory of a task with a limit is looked at, in seconds.
-MEASURE_EVERY = 0.05
-#: How often the states of processes are looked at, and how long one may be stopped by a signal, in seconds.
-LOOK_EVERY, STOPPED_AT_MOST = 2.0, 10.0
-#: At how many of these, after the death of a zygote, orphans that have come to this process are killed.
-LOOKS_AT_ORPHANS = 3
 #: How long runners may take to write their stacks, and for how long nothing more must have come, in seconds.
 STACKS_WITHIN, STACKS_SETTLED = 0.2, 0.01
-
-
-class Task:
-    """What the pool knows of a task: its header, and the bytes to pass on."""
-
-    __slots__ = ("aid", "attachments", "fid", "kind", "record", "size", "tid", "walltime")
-
-    def __init__(
-        self,
-        aid: int,
-        tid: int,
-        fid: int,
-        walltime: float,
-        kind: int,
-        record: memoryview,
-        attachments: list[Segment],
-    ) -> None:
-        self.aid = aid
-        self.tid = tid
-        self.fid = fid
-        self.walltime = walltime
-        self.kind = kind
-        self.record = record
-        self.attachments = attachments
-        #: Bytes that a runner has to take for it.
-        self.size = len(record) + sum([len(segment) for segment in attachments]) if attachments else len(record)
-
-    def close(self) -> None:
-        """Give back the descriptors of its attachments."""
-        for segment in self.attachments:
-            segment.close()
-
-
-class Runner:
-    """The pool's end of one runner."""
-
-    __slots__ = (
-        "_last",
-        "called_back",
-        "channels",
-        "deadline",
-        "dropped",
-        "excess",
-        "functions",
-        "leaving",
-        "needed",
-        "outgoing",
-        "output",
-        "overtime",
-        "partial",
-        "pid",
-        "records",
-        "segments",
-        "single_use",
-        "size",
-        "slot",
-        "stacks",
-        "stopped",
-        "tasks",
-        "to_run",
-    )  # fmt: skip
-
-    def __init__(self, single_use: bool, slot: int, to_run: int = 0) -> None:
-        self.slot = slot
-        self.records, records = stream_pair()
-        self.segments, segments = packet_pair()
-        self.output = Output()
-        #: Ends that the runner gets; closed here once it has them.
-        self.channels: list[socket] = [records, segments]
-        self.records.setblocking(False)
-        self.single_use = single_use
-        self.pid = 0
-        self._last = 0, 0
-        #: Tasks given to it that have no result yet, the running one first, and how many bytes they are.
-        self.tasks: deque[Task] = deque()
-        self.size = 0
-        self.functions: set[int] = set()
-        #: Bytes its socket had no room for.
-        self.outgoing: list[memoryview | bytes] = []
-        #: The beginning of a record whose end has not arrived.
-        self.partial = bytearray()
-        #: Bytes it has when it is whole, 0 as long as that is not known.
-        self.needed = 0
-        self.deadline = 0.0
-        #: The task it is killed for, and what to say of that beside the kind.
-        self.overtime: Task | None = None
-        self.excess = b""
-        self.dropped = False
-        #: Whether it has said that it ends, and that what it was given ahead has not begun.
-        self.leaving = False
-        #: Whether it is yet to be told that it is to leave, with what it has not begun.
-        self.called_back = False
-        #: Tasks it may yet be given; 0: any number.
-        self.to_run = to_run
-        #: File in which it writes its stacks.
-        self.stacks = memory_file(0)
-        #: For how many seconds it has been seen stopped.
-        self.stopped = 0.0
-
-    @property
-    def running(self) -> tuple[int, int]:
-        """Number of the task that runs, and of its function; of the last one that did, when none does."""
-        if self.tasks:
-            self._last = self.tasks[0].tid, self.tasks[0].fid
-        return self._last
-
-    @property
-    def usable(self) -> bool:
-        """Whether it may be given tasks: it is not for one task only, nor about to be killed."""
-        return not (self.single_use or self.overtime or self.dropped)
-
-    def close(self) -> None:
-        """Close this end; a runner that waits for tasks then leaves."""
-        self.records.close()
-        self.segments.close()
-        self.output.close()
-        os.close(self.stacks)
 
 
 class RunnerPool:
@@ -216,19 +82,14 @@ class RunnerPool:
         self._unwanted = False
         #: Attempts that rank 0 wants back, while runners have them.
         self._asked_back: set[int] = set()
-        #: By attempt, the memory that a task may use and the most it has been seen to use; empty for most pools.
-        self._limits: dict[int, list[int]] = {}
-        self._measure_at = 0.0
         #: How many tasks a runner may run, and how much memory it may have after one; 0: any.
         self._max_tasks = self._max_rss = 0
-        #: How long the rank may be stopped before the zygote ends it, 0 for ever; and the zygote's own time so far.
+        #: How long the rank may be stopped before the zygote ends it, 0 for ever.
         self._rank_watched = 0.0
-        self._zygote_stopped = 0.0
-        self._looks_at_orphans = 0
-        self._look_at = time.monotonic() + LOOK_EVERY
         self._functions: dict[int, bytes] = {}
         self._queue: deque[Task] = deque()
         self._runners: list[Runner] = []
+        self._limits = Limits(self._runners)
         self._by_fd: dict[int, Runner] = {}
         self._requested: dict[int, Runner] = {}
         self._seconds = AHEAD  # running mean of what tasks take here
@@ -301,7 +162,7 @@ class RunnerPool:
 
     def limit(self, aid: int, memory: int) -> None:
         """Say how many bytes of memory a task may use, with all it starts; before it is added."""
-        self._limits[aid] = [memory, 0]
+        self._limits.memory[aid] = [memory, 0]
 
     def drop(self, aids: set[int]) -> None:
         """Forget tasks that nobody wants any more; what runs one of them is killed."""
@@ -312,7 +173,7 @@ class RunnerPool:
         for runner in self._runners:
             if runner.tasks and runner.tasks[0].aid in aids:
                 runner.dropped = True
-                self._kill(runner)
+                runner.kill()
             for task in runner.tasks:
                 if task.aid in aids:
                     task.aid = 0  # no attempt has this number: its result counts for nothing
@@ -338,16 +199,17 @@ class RunnerPool:
     def step(self, seconds: float) -> bool:
         """Give out what can be given out, wait at most so long, take what has come; whether anything came."""
         self._feed()
-        seconds = 0.0 if self._results else self._until_deadline(seconds)
+        seconds = 0.0 if self._results else self._limits.until_next(seconds)
         ready = self._watch.wait(seconds)
         for fd in ready:
             if fd == self._zygote.fd:
                 self._hear()
             elif (runner := self._by_fd.get(fd)) is not None:
                 self._read(runner, fd)
-        self._end_overdue()
-        if self._limits:
-            self._measure()
+        if self._limits.end_overdue():
+            self._limits.look_for_stopped(self._zygote, bool(self._queue or self._requested))
+        if self._limits.memory:
+            self._limits.measure(self._queue)
         if self._unwanted:
             self._end_unwanted()
         if ready:
@@ -588,91 +450,6 @@ class RunnerPool:
 
     # --- ends ---------------------------------------------------------------------------------------------
 
-    def _until_deadline(self, seconds: float) -> float:
-        """How long to wait at most, so that no walltime is overrun."""
-        now = time.monotonic()
-        for runner in self._runners:
-            if runner.deadline:
-                seconds = max(0.0, min(seconds, runner.deadline - now))
-            if runner.outgoing:
-                seconds = min(seconds, 0.001)
-        if self._limits:
-            seconds = max(0.0, min(seconds, self._measure_at - now))
-        return seconds
-
-    def _end_overdue(self) -> None:
-        now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + LOOK_EVERY
-            self._look_for_stopped()
-        for runner in self._runners:
-            if runner.deadline and now >= runner.deadline and runner.pid:
-                runner.overtime = runner.tasks[0]
-                runner.deadline = 0.0
-                self._kill(runner)
-
-    def _measure(self) -> None:
-        """Look at the memory of tasks that have a limit, and end those that are above it."""
-        now = time.monotonic()
-        if now < self._measure_at:
-            return
-        self._measure_at = now + MEASURE_EVERY
-        held = {task.aid for task in self._queue}
-        for runner in self._runners:
-            held.update(task.aid for task in runner.tasks)
-            limit = self._limits.get(runner.tasks[0].aid) if runner.tasks and runner.pid else None
-            if limit is None or runner.overtime or runner.dropped:
-                continue
-            from mpiflow.worker.memory import of_tree
-
-            limit[1] = max(limit[1], of_tree(runner.pid, limit[0]))
-            if limit[1] > limit[0]:
-                runner.overtime = runner.tasks[0]
-                runner.excess = EXCESS.pack(*limit)
-                self._kill(runner)
-        for aid in self._limits.keys() - held:  # it has ended
-            del self._limits[aid]
-
-    def _look_for_stopped(self) -> None:
-        """Kill what has been stopped by a signal for too long. Time in which this process did not run itself counts
-        for one look: a batch system that suspends a job stops all of it."""
-        working = [runner for runner in self._runners if runner.tasks and runner.pid]
-        for runner in working:
-            runner.stopped = runner.stopped + LOOK_EVERY if linux.is_stopped(runner.pid) else 0.0
-            if runner.stopped >= STOPPED_AT_MOST:
-                self._say_stopped(f"a runner (pid {runner.pid})", runner.stopped)
-                runner.stopped = 0.0
-                self._kill(runner)
-        if working or self._queue or self._requested:
-            self._wake_zygote()
-        if self._looks_at_orphans:
-            self._looks_at_orphans -= 1
-            self._end_orphans()
-
-    def _wake_zygote(self) -> None:
-        """Have a zygote go on that somebody has stopped: no task is in it. If that does not help, end it."""
-        if not linux.is_stopped(self._zygote.pid):
-            self._zygote_stopped = 0.0
-            return
-        self._zygote_stopped += LOOK_EVERY
-        too_long = self._zygote_stopped >= STOPPED_AT_MOST
-        if too_long:
-            self._say_stopped(f"the zygote (pid {self._zygote.pid})", self._zygote_stopped)
-        with suppress(ProcessLookupError):
-            os.kill(self._zygote.pid, signal.SIGKILL if too_long else signal.SIGCONT)
-
-    def _end_orphans(self) -> None:
-        """Kill what has come to this process from a zygote that had died."""
-        for pid in linux.children():
-            if pid != self._zygote.pid:
-                with suppress(ProcessLookupError, ChildProcessError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, os.WNOHANG)
-
-    def _say_stopped(self, what: str, seconds: float) -> None:
-        words = f"mpiflow: {what} on {os.uname().nodename} has been stopped by a signal for {seconds:g} s; it is ended"
-        print(words, file=sys.stderr, flush=True)
-
     def _end_unwanted(self) -> None:
         """Kill runners in which the turn of a task has come that was dropped while it waited there.
 
@@ -692,13 +469,7 @@ class RunnerPool:
                 self._unwanted = True  # its turn is yet to come
             else:
                 runner.dropped = True
-                self._kill(runner)
-
-    def _kill(self, runner: Runner) -> None:
-        """End a runner; what its task has started is the zygote's to end."""
-        if runner.pid:
-            with suppress(ProcessLookupError):  # it ended by itself in this moment
-                os.kill(runner.pid, signal.SIGKILL)
+                runner.kill()
 
     def _hear(self) -> None:
         try:
@@ -716,7 +487,7 @@ class RunnerPool:
                 runner = self._requested.pop(request)
                 runner.pid = pid
                 if runner.dropped:
-                    self._kill(runner)
+                    runner.kill()
 
     def _replace_zygote(self) -> None:
         """Start another zygote: some task, or the kernel for want of memory, has killed the one there was.
@@ -738,11 +509,10 @@ class RunnerPool:
                     os.killpg(runner.pid, signal.SIGKILL)
             self._bury(runner, Ended(runner.pid, signal.SIGKILL, 0.0, 0))
         self._zygote = exec_zygote(in_rank=self._rank_watched > 0)
-        self._zygote_stopped = 0.0
+        self._limits.zygote_replaced(with_orphans=self._rank_watched > 0)
         self._watch.add(self._zygote.fd)
         if self._rank_watched:
             self._have_watched()
-            self._looks_at_orphans = LOOKS_AT_ORPHANS
 
     def _bury(self, runner: Runner, ended: Ended) -> None:
         """Take what a dead runner left, charge the task that ran, and give the others out again."""
@@ -786,7 +556,7 @@ class RunnerPool:
         """End every runner: the zygote kills what is below it."""
         for runner in self._runners:
             runner.close()
-        self._runners = []
+        self._runners.clear()
         self._watch.remove(self._zygote.fd)
         self._watch.close()
         self._zygote.close()

@@ -21,8 +21,9 @@ from mpiflow import linux
 from mpiflow.comm import wire
 from mpiflow.comm.wire import HEADER, HEADER_SIZE, records
 from mpiflow.errors import FarmLost
+from mpiflow.worker.channel import Task
 from mpiflow.worker.environment import StandardStreams, Surroundings, enter, set_variables, thread_counts
-from mpiflow.worker.pool import RunnerPool, Task, not_begun
+from mpiflow.worker.pool import RunnerPool, not_begun
 from mpiflow.worker.tasks import Functions, run_task
 from mpiflow.worker.zygote import RANK_STOPPED_AT_MOST
 

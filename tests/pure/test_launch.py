@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpiflow import linux
 from mpiflow.cli import launch
 from mpiflow.cli.attend import attend, exit_code, follow, signals_to_pipe
 from mpiflow.cli.launch import Launcher, LauncherNotFound, choose_launcher, launch_command
 from mpiflow.cli.slots import allocated_slots, default_size
 from mpiflow.errors import ConfigurationError
-from mpiflow.worker import cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -274,11 +274,11 @@ def test_a_pbs_job_has_a_line_for_every_rank(tmp_path: Path) -> None:
 def test_there_are_always_two_ranks() -> None:
     assert default_size({"SLURM_NTASKS": "1"}) == 2
     assert default_size({"SLURM_NTASKS": "9"}) == 9
-    assert default_size({}) == max(2, cpus.usable_cpus())
+    assert default_size({}) == max(2, linux.usable_cpus())
 
 
 def test_no_more_cpus_than_the_affinity_allows() -> None:
-    assert 1 <= cpus.usable_cpus() <= len(os.sched_getaffinity(0))
+    assert 1 <= linux.usable_cpus() <= len(os.sched_getaffinity(0))
 
 
 def _membership(tmp_path: Path, *lines: str) -> Path:
@@ -291,7 +291,7 @@ def test_the_tightest_version_2_quota_counts(tmp_path: Path) -> None:
     (tmp_path / "user" / "job").mkdir(parents=True)
     (tmp_path / "user" / "cpu.max").write_text("150000 100000\n")
     (tmp_path / "user" / "job" / "cpu.max").write_text("max 100000\n")
-    assert cpus.cpu_quota(tmp_path, _membership(tmp_path, "0::/user/job")) == 1.5
+    assert linux.cpu_quota(tmp_path, _membership(tmp_path, "0::/user/job")) == 1.5
 
 
 def test_a_version_1_quota(tmp_path: Path) -> None:
@@ -302,25 +302,25 @@ def test_a_version_1_quota(tmp_path: Path) -> None:
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
     membership = _membership(tmp_path, "4:memory:/docker/4f", "3:cpu,cpuacct:/docker/4f", "0::/")
-    assert cpus.cpu_quota(tmp_path, membership) == 2.5
+    assert linux.cpu_quota(tmp_path, membership) == 2.5
 
 
 def test_in_a_container_only_the_root_of_the_path_exists(tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text("300000 100000\n")
-    assert cpus.cpu_quota(tmp_path, _membership(tmp_path, "0::/kubepods/pod7/4f")) == 3
+    assert linux.cpu_quota(tmp_path, _membership(tmp_path, "0::/kubepods/pod7/4f")) == 3
 
 
 def test_no_quota(tmp_path: Path) -> None:
-    assert cpus.cpu_quota(tmp_path, _membership(tmp_path, "0::/")) is None
-    assert cpus.cpu_quota(tmp_path, tmp_path / "nothing") is None
+    assert linux.cpu_quota(tmp_path, _membership(tmp_path, "0::/")) is None
+    assert linux.cpu_quota(tmp_path, tmp_path / "nothing") is None
 
 
 @pytest.mark.parametrize(("quota", "expected"), [(0.5, 1), (1.9, 1), (10_000.0, None), (None, None)])
 def test_a_quota_is_rounded_down_but_not_to_nothing(
     quota: float | None, expected: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpus, "cpu_quota", lambda root, membership: quota)
-    assert cpus.usable_cpus() == (expected or len(os.sched_getaffinity(0)))
+    monkeypatch.setattr(linux, "cpu_quota", lambda root, membership: quota)
+    assert linux.usable_cpus() == (expected or len(os.sched_getaffinity(0)))
 
 
 # --- the end ----------------------------------------------------------------------------------------------

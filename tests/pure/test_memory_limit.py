@@ -18,8 +18,8 @@ from test_zygote import alive
 from mpiflow.comm import wire
 from mpiflow.comm.wire import OVERTIME
 from mpiflow.executors.sizes import bytes_of, in_words
+from mpiflow.worker.limits import Limits
 from mpiflow.worker.memory import of_tree
-from mpiflow.worker.pool import RunnerPool
 from mpiflow.worker.zygote import exec_zygote
 
 pytestmark = [
@@ -89,7 +89,7 @@ def test_a_task_below_its_limit_ends_well_and_the_limit_is_forgotten(pool: Pool)
     sized = pool.add(hog(), 50 * MIB, 0.3, memory=200 * MIB)
     free = pool.add(hog(), 300 * MIB, 0.3)
     assert pool.all(sized, free) == [50 * MIB, 300 * MIB]
-    assert pool.until(lambda: not pool.pool._limits), "the next task has no limit, and nobody looks any more"
+    assert pool.until(lambda: not pool.pool._limits.memory), "the next task has no limit, and nobody looks any more"
 
 
 def test_what_processes_share_counts_once(pool: Pool) -> None:
@@ -130,11 +130,11 @@ def test_a_dropped_task_with_a_limit_leaves_nothing_behind(pool: Pool) -> None:
     assert pool.until(lambda: pool.pool._runners and pool.pool._runners[0].pid)
     pool.pool.drop({running, waiting})
     assert pool.all(pool.add(divmod, 7, 2)) == [(3, 1)]
-    assert pool.until(lambda: not pool.pool._limits)
+    assert pool.until(lambda: not pool.pool._limits.memory)
 
 
 def test_nobody_looks_at_memory_where_no_task_has_a_limit(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RunnerPool, "_measure", lambda _: pytest.fail("it looked"))
+    monkeypatch.setattr(Limits, "measure", lambda *_: pytest.fail("it looked"))
     assert pool.all(pool.add(sleeper(), 0.3), pool.add(divmod, 7, 2))[1] == (3, 1)
 
 

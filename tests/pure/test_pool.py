@@ -24,8 +24,8 @@ from mpiflow.comm.pickling import pack, pack_function, unpack, unpack_failure
 from mpiflow.comm.segments import Segment, shared_copy
 from mpiflow.comm.wire import DIED, DONE, EXCESS, HEADER, INLINE, NOT_BEGUN, OUTPUT, OVERTIME, RAISED, record, records
 from mpiflow.linux import open_descriptors
-from mpiflow.worker.output import MOST_BYTES
-from mpiflow.worker.pool import RunnerPool, Task
+from mpiflow.worker.channel import MOST_BYTES, Task
+from mpiflow.worker.pool import RunnerPool
 from mpiflow.worker.zygote import Zygote, exec_zygote
 
 pytestmark = [
@@ -472,7 +472,7 @@ def test_a_task_that_ends_in_the_moment_of_its_walltime_does_not_cost_the_next_o
     assert pool.until(lambda: runner.deadline)
     assert len(runner.tasks) == 2
     time.sleep(1.0)  # the first has ended, the second runs
-    pool.pool._end_overdue()
+    pool.pool._limits.end_overdue()
     assert pool.until(lambda: {just, behind} <= pool.ended.keys())
     assert pool.ended[just][0] == DONE
     assert pool.ended[behind][0] == DONE, "it had no walltime at all"

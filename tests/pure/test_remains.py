@@ -191,12 +191,12 @@ def test_other_tasks_of_the_zygote_are_not_touched(tmp_path: Path) -> None:
 _RANK = """
 import os, signal, sys
 sys.path[:0] = [{tests!r}]
-from mpiflow.worker import pool as pool_module
+from mpiflow.worker import limits
 from mpiflow.worker.zygote import fork_zygote
 zygote = fork_zygote()
 from test_pool import Pool
 from test_zygote import leave_orphans
-pool_module.LOOK_EVERY = 0.2
+limits.LOOK_EVERY = 0.2
 pool = Pool(zygote, 1)
 pool.pool.have_rank_watched(20.0)
 aid = pool.add(leave_orphans({path!r}))

@@ -13,7 +13,7 @@ from test_pool import Pool, sleeper
 from test_zygote import alive
 
 from mpiflow.comm.wire import DIED
-from mpiflow.worker import pool as pool_module
+from mpiflow.worker import limits
 from mpiflow.worker.zygote import exec_zygote
 
 pytestmark = [
@@ -25,8 +25,8 @@ pytestmark = [
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
     """A pool with one runner that looks five times a second, and waits for half a second."""
-    monkeypatch.setattr(pool_module, "LOOK_EVERY", 0.2)
-    monkeypatch.setattr(pool_module, "STOPPED_AT_MOST", 0.6)
+    monkeypatch.setattr(limits, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(limits, "STOPPED_AT_MOST", 0.6)
     made = Pool(exec_zygote(), 1)
     yield made
     made.pool.close()
