@@ -11,6 +11,11 @@ listens, and a longer gap between two calls is taken off every worker's silence.
 A worker that runs a task in its own process says nothing meanwhile, and is not judged (`exempt`): its guardian, or
 MPI, is to tell of its death. The guardian can do so from when the worker knows where, so before it has acknowledged
 its settings (`answered`) it is judged as all others.
+
+It is exempt for the rest of the job, also when its tasks run in runners later on. When its executor ends, the worker
+may be in a task that nobody waits for any more, for hours, and what is read of it afterwards may have been sent before.
+Judged, it would be lost in the midst of that, and a farm of one worker with it. The price: if such a worker's whole
+node is cut off, its guardian included, only MPI or the launcher can tell.
 """
 
 from __future__ import annotations
