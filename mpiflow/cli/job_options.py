@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 from mpiflow.cli import arguments as farm
 from mpiflow.cli.job_commands import check as check_command
 from mpiflow.errors import ConfigurationError
-from mpiflow.jobs import machines
+from mpiflow.jobs import presets
 from mpiflow.jobs.clouds import CLOUDS
 from mpiflow.jobs.detect import find_system
 from mpiflow.jobs.spec import COMMANDS, JobSpec, parse_memory
@@ -155,7 +155,7 @@ def parse(words: list[str]) -> Asked:
         if cloud:
             raise ConfigurationError(f"{spec.script}: a document for a cloud is made for a script only")
         check_command(spec)
-    return Asked(machines.fill(spec), cloud, said.dry_run, said.wait)
+    return Asked(presets.fill(spec), cloud, said.dry_run, said.wait)
 
 
 def _system(values: dict[str, Any]) -> str:
@@ -163,7 +163,7 @@ def _system(values: dict[str, Any]) -> str:
     if values.get("system"):
         return str(values["system"])
     if values.get("machine"):
-        return str(machines.find(values["machine"]).job.get("system", "")) or find_system()
+        return str(presets.find(values["machine"]).job.get("system", "")) or find_system()
     return find_system()
 
 

@@ -48,7 +48,7 @@ def machines(arguments: list[str]) -> int:
 
 def _shown(name: str | None, toml: bool) -> str:
     from mpiflow.jobs.machine_page import page
-    from mpiflow.jobs.machines import find
+    from mpiflow.jobs.presets import find
 
     if name is None:
         return _list()
@@ -58,7 +58,7 @@ def _shown(name: str | None, toml: bool) -> str:
 
 def _list() -> str:
     """A line for each preset, the user's own marked; one whose file is wrong is in it with what is wrong."""
-    from mpiflow.jobs.machines import files, read, users_directory
+    from mpiflow.jobs.presets import files, read, users_directory
 
     known = files()
     width = max(map(len, known))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from mpiflow.jobs.machines import TOPICS, Fact, Machine
+from mpiflow.jobs.presets import TOPICS, Fact, Machine
 
 _HEADS = {
     "launcher": "Launcher",
@@ -42,7 +42,7 @@ def page(machine: Machine) -> str:
 
     Examples
     --------
-    >>> from mpiflow.jobs.machines import find
+    >>> from mpiflow.jobs.presets import find
     >>> page(find("frontier")).splitlines()[0]
     '# Frontier'
     """

@@ -282,7 +282,7 @@ class JobSpec:
             Something in it cannot be said to this batch system; naming what, and what can.
         """
         from mpiflow.jobs.detect import find_system
-        from mpiflow.jobs.machines import fill
+        from mpiflow.jobs.presets import fill
         from mpiflow.jobs.render import render
 
         spec = fill(self)

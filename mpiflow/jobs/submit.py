@@ -22,7 +22,7 @@ from mpiflow.jobs import local, record, systems
 from mpiflow.jobs.commands import Answer, run
 from mpiflow.jobs.detect import find_system
 from mpiflow.jobs.job import Job
-from mpiflow.jobs.machines import fill
+from mpiflow.jobs.presets import fill
 from mpiflow.jobs.quoting import file_name
 from mpiflow.jobs.record import Record
 from mpiflow.jobs.spec import COMMANDS

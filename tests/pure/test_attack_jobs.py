@@ -15,7 +15,7 @@ from mpiflow.jobs import clouds
 from mpiflow.jobs.deadline import find_deadline
 from mpiflow.jobs.hosts import granted
 from mpiflow.jobs.launchline import LaunchLine
-from mpiflow.jobs.machines import read
+from mpiflow.jobs.presets import read
 from mpiflow.jobs.spec import JobSpec
 
 FACT = "[[facts]]\ntopic = 'cores'\ntext = 'x'\nsource = 'y'\ndate = 2026-01-01\nchecked = false\n"

@@ -10,7 +10,7 @@ import pytest
 from mpiflow.cli import job_options
 from mpiflow.jobs import launchers, systems
 from mpiflow.jobs.clouds import CLOUDS
-from mpiflow.jobs.machines import read
+from mpiflow.jobs.presets import read
 
 PAGE = (Path(__file__).parents[2] / "docs" / "batch.md").read_text()
 #: Options that are told about elsewhere, or need no word.

@@ -13,12 +13,12 @@ import pytest
 
 from mpiflow.cli.machines import machines as command
 from mpiflow.errors import ConfigurationError
-from mpiflow.jobs import machines
+from mpiflow.jobs import presets
 from mpiflow.jobs.machine_page import page
-from mpiflow.jobs.machines import TOPICS, Machine, files, fill, find, read
+from mpiflow.jobs.presets import TOPICS, Machine, files, fill, find, read
 from mpiflow.jobs.spec import JobSpec
 
-PACKAGED = Path(machines.__file__).parent / "machines"
+PACKAGED = Path(presets.__file__).parent / "machines"
 PAGES = Path(__file__).parents[2] / "docs" / "machines"
 NAMES = sorted(path.stem for path in PACKAGED.glob("*.toml"))
 #: Presets that fill in a job which says nothing but where, how long and for whom.
@@ -321,8 +321,8 @@ def test_a_users_own_preset_wins_over_that_of_the_package(own: Path) -> None:
 
 
 def test_without_xdg_it_is_in_the_home_directory(tmp_path: Path) -> None:
-    assert machines.users_directory({"HOME": "/h"}) == Path("/h/.config/mpiflow/machines")
-    assert machines.users_directory({"HOME": "/h", "XDG_CONFIG_HOME": "/x"}) == Path("/x/mpiflow/machines")
+    assert presets.users_directory({"HOME": "/h"}) == Path("/h/.config/mpiflow/machines")
+    assert presets.users_directory({"HOME": "/h", "XDG_CONFIG_HOME": "/x"}) == Path("/x/mpiflow/machines")
 
 
 def test_the_list(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
