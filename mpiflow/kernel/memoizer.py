@@ -256,7 +256,6 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
             found = self._look_up(task, key, task["app_fu"])
         if found is None:
             return None
-        logger.info("Task %s using result from cache", task["id"])
         if isinstance(found, _Earlier):
             future: Future[Any] = Future()
             future.set_result(found.result)
@@ -300,7 +299,6 @@ class BasicMemoizer(RepresentationMixin, Memoizer):
             found = self._look_up(task, key, own)
         if found is None:
             return None
-        logger.info("Task %s using result from cache", task.id)
         if isinstance(found, _Earlier):
             task.value = found.result
             return own

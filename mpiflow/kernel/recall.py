@@ -94,6 +94,9 @@ class Recall:
         if future is None:
             task.from_memo = False
             return False
+        log = task.dfk.task_log
+        if log.tells:  # a line for each of a million results would take longer than all else here
+            log.remembered(task)
         own = future is task.future  # its value is set
         if not own and not future.done():
             self._resolver.follow(task, future)

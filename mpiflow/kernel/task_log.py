@@ -72,6 +72,10 @@ class TaskLog:
             task=task.id, task_state=task.state.name, **{"try": max(0, task.tries - 1)},
         )  # fmt: skip
 
+    def remembered(self, task: Task) -> None:
+        """A task need not run: an equal call has, or does."""
+        self._say("Task %d using result from cache", task.id, task=task.id)
+
     def ended(self, task: Task) -> None:
         """A task is in its final state."""
         before = States.launched if task.tries else States.pending

@@ -158,6 +158,22 @@ def test_after_so_many_tasks_one_line_says_that_the_rest_is_not_told(
     assert not kernel.task_log.tells
 
 
+def test_a_result_that_is_remembered_is_told_of_among_the_first_tasks_only(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run that takes up a million results the lines would cost more than all the rest."""
+    monkeypatch.setattr(module, "TOLD_OF", 3)
+    kernel = make_kernel(Hand(by_itself=True))
+    app = App(add, cache=True)
+    for _ in range(5):
+        assert kernel.call(app, (1,), {}).result(LONG) == 1
+    kernel.cleanup()
+    from_cache = [line for line in heard.lines() if "from cache" in line]
+    assert from_cache == [f"Task {number} using result from cache" for number in (1, 2)]
+    assert heard.fields("Task 1 using")[0]["task"] == 1
+    assert kernel.counts().done == 5
+
+
 def test_records_and_counts_have_parsls_keys() -> None:
     kernel = make_kernel(Hand(by_itself=True), garbage_collect=False)
     try:
