@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from mpiflow.kernel.memo_key import KnownFunction
+    import hashlib
 
 _numbers = count()
+
+
+class KnownFunction(NamedTuple):
+    """What the keys of an app's calls know of its function."""
+
+    id: bytes
+    #: The md5 of a call without keyword arguments, as far as it is the same for all arguments: a function may be
+    #: kilobytes, and need not be gone through with each call.
+    begun: hashlib._Hash
 
 
 class App:

@@ -29,15 +29,14 @@ import sys
 from functools import lru_cache, partial, singledispatch
 from pathlib import Path, PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from mpiflow.data.files import File
+from mpiflow.kernel.app import App, KnownFunction
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-    from mpiflow.kernel.app import App
 
 #: Parsl's, on every Python it has been used with so far: a newer default must not change the keys.
 _PROTOCOL = 4
@@ -75,15 +74,6 @@ def code_key(task: dict[str, Any]) -> str:
     32
     """
     return _key(task, _function_id(task.get("app_type", "python"), task["func"]), _id)
-
-
-class KnownFunction(NamedTuple):
-    """What the keys of an app's calls know of its function."""
-
-    id: bytes
-    #: The md5 of a call without keyword arguments, as far as it is the same for all arguments: a function may be
-    #: kilobytes, and need not be gone through with each call.
-    begun: hashlib._Hash
 
 
 def code_hash(app: App, args: tuple[Any, ...], kwargs: dict[str, Any], ignored: Collection[str]) -> hashlib._Hash:
