@@ -94,13 +94,25 @@ def supervise(arguments: Sequence[str]) -> int:
     launcher = _identify(program)
     try:
         line = LaunchLine(command, _dialect(launcher), os.environ)
-        with tempfile.TemporaryDirectory(prefix=".mpiflow-supervise-", dir=os.getcwd()) as scratch:
+        with _scratch() as scratch:
             return _Supervisor(line, launcher, options.relaunches, options.leave_out, Path(scratch)).run()
     except ConfigurationError as error:
         _say(str(error))
     except OSError as error:
         _say(f"{error.filename or command[0]}: {error.strerror}")
     return 2
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """A directory for what rank 0 has to say: below the current one, since all nodes see that."""
+    here = "the current directory"
+    try:
+        directory = os.getcwd()
+        here += f", {directory},"
+        return tempfile.TemporaryDirectory(prefix=".mpiflow-supervise-", dir=directory)
+    except OSError as error:
+        words = f"{here} cannot be written: {error.strerror}; rank 0 tells there how it ends. "
+        raise ConfigurationError(words + "Start it in a directory that you may write and that all nodes see") from error
 
 
 def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:

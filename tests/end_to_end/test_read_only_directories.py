@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from launching import inherited
+
+if TYPE_CHECKING:
+    from launching import Mpiexec
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -58,5 +61,28 @@ def test_a_job_that_runs_in_such_a_directory_says_where_it_cannot_write(place: P
     options = ("--system", "fork", "--ranks-per-node", "2", "--output", str(tmp_path / "jobs"), "--wait")
     ran = types(place, "submit", *options, "script.py")
     assert ran.returncode == 2, ran
-    assert re.search(rf"mpiflow supervise: {re.escape(str(place))}/\S+: Permission denied\n", ran.stderr), ran
+    assert cannot_write(place) in ran.stderr, ran
     assert "Traceback" not in ran.stderr, ran
+
+
+def cannot_write(place: Path) -> str:
+    return (
+        f"mpiflow supervise: the current directory, {place}, cannot be written: Permission denied; rank 0 tells there "
+        "how it ends. Start it in a directory that you may write and that all nodes see\n"
+    )
+
+
+def test_supervise_says_which_directory_it_has_to_write(place: Path, launcher: Mpiexec) -> None:
+    ran = types(place, "supervise", "--", *launcher.line(2), sys.executable, "-m", "mpiflow", "script.py")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", cannot_write(place))
+
+
+def test_supervise_in_a_directory_that_is_no_more(place: Path, launcher: Mpiexec) -> None:
+    command = f"{sys.executable} -m mpiflow supervise -- {launcher.path} -n 2 true"
+    line = f"cd {place}/gone && rmdir {place}/gone && exec {command}"
+    place.chmod(0o755)
+    (place / "gone").mkdir()
+    ran = subprocess.run(["sh", "-c", line], env=inherited(), capture_output=True, text=True, timeout=60, check=False)
+    words = "mpiflow supervise: the current directory cannot be written: No such file or directory; rank 0 tells there"
+    assert ran.returncode == 2, ran
+    assert words in ran.stderr
