@@ -36,7 +36,8 @@ def mpiexec() -> tuple[str, ...]:
     if "Open MPI" not in mpi_version(program):
         return (program,)
     as_root = ("--allow-run-as-root",) if os.geteuid() == 0 else ()
-    return (program, *as_root, "--oversubscribe", "--with-ft", "ulfm")
+    # As the rows of mpiflow are started: bound to a core each, which Open MPI does by itself, they would not compare.
+    return (program, *as_root, "--oversubscribe", "--bind-to", "none", "--with-ft", "ulfm")
 
 
 def mpi_version(program: str) -> str:
