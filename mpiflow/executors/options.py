@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Options:
-    """Options of ``python -m mpiflow``; written by `cli.run` before the script starts.
+    """Options of ``python -m mpiflow``; written by `cli.rank0` before the script starts.
 
     Attributes
     ----------
