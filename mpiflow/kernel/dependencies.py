@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from mpiflow.data.futures import DataFuture
-from mpiflow.kernel.dependency_resolvers import LOOKED_INTO, SHALLOW_DEPENDENCY_RESOLVER, DependencyResolver
+from mpiflow.kernel.dependency_resolvers import LOOKED_INTO, OWN_TYPES, SHALLOW_DEPENDENCY_RESOLVER, DependencyResolver
 from mpiflow.kernel.futures import AppFuture
 from mpiflow.kernel.task import States
 from mpiflow.representation import in_words
@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     from mpiflow.kernel.task import Task
 
 _exec_done = States.exec_done
-_OWN_TYPES = len(LOOKED_INTO)
 
 
 def is_plain(resolver: DependencyResolver | None) -> bool:
     """Whether a resolver finds just what `futures_in` finds by itself, faster."""
     if resolver is not None and resolver is not SHALLOW_DEPENDENCY_RESOLVER:
         return False
-    return len(LOOKED_INTO) == _OWN_TYPES
+    return len(LOOKED_INTO) == OWN_TYPES
 
 
 def gathered(

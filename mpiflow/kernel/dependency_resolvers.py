@@ -109,3 +109,5 @@ DEEP_DEPENDENCY_RESOLVER = DependencyResolver(_gather_deep, _unwrap_deep)
 
 #: Types that the shallow one looks into: those of this module, and what users have registered beside them.
 LOOKED_INTO = _gather.registry
+#: How many of them are of this module; counted here, since users may register theirs as soon as it is imported.
+OWN_TYPES = len(LOOKED_INTO)
