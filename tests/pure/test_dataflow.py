@@ -35,6 +35,7 @@ from mpiflow.kernel import loader
 from mpiflow.kernel.app import App
 from mpiflow.kernel.dataflow import NUDGE_AT, DataFlowKernel
 from mpiflow.kernel.futures import AppFuture
+from mpiflow.kernel.memoizer import BasicMemoizer
 from mpiflow.kernel.task import States
 
 Make = Callable[..., DataFlowKernel]
@@ -1159,6 +1160,22 @@ def test_what_had_ended_before_a_superstep_failed_keeps_its_outcome(failing: tup
     assert good.exception(0) is None
     assert waits.cancelled()
     assert lost([other, late])
+
+
+def test_a_result_that_could_not_be_entered_in_the_books_is_not_shown(make: Make) -> None:
+    """It may be lost to the next run; and what is counted as done has been shown."""
+
+    class Full(BasicMemoizer):
+        def update_memo_result(self, task: Any, r: Any) -> None:
+            raise OSError("no road to the disk")
+
+    kernel = make_kernel(Hand(by_itself=True), memoizer=Full())
+    futures = [kernel.call(App(add, cache=True), (1,), {}), call(kernel, add, 2)]
+    assert not concurrent.futures.wait(futures, LONG).not_done
+    assert "no road to the disk" in str(futures[0].exception(0))
+    assert eventually(lambda: kernel.counts().failed + kernel.counts().done == 2)
+    assert kernel.counts().done == sum(future.exception(0) is None for future in futures)
+    kernel.cleanup()
 
 
 def test_another_kernel_hears_of_the_failure_as_of_any_other(
