@@ -39,7 +39,8 @@ WAITING = (
     try:
         for future in futures:
             try:
-                print("got", future.result(), flush=True)
+                # in one piece: what tasks print is written between any two
+                print(f"got {future.result()}\\n", end="", flush=True)
             except Exception as error:
                 print("swallowed", repr(error))
     finally:
