@@ -38,7 +38,7 @@ LOOK_EVERY, STOPPED_AT_MOST = 2.0, 10.0
 LOOKS_AT_ORPHANS = 3
 
 
-class Limits:
+class TaskLimits:
     """The limits of one pool's tasks.
 
     Parameters

@@ -34,7 +34,7 @@ from mpiflow.comm.wire import (
 )
 from mpiflow.linux import Watch, signal
 from mpiflow.worker.channel import Runner, Task
-from mpiflow.worker.limits import Limits
+from mpiflow.worker.limits import TaskLimits
 from mpiflow.worker.runner import STACKS_SIGNAL
 from mpiflow.worker.zygote import Ended
 
@@ -89,7 +89,7 @@ class RunnerPool:
         self._functions: dict[int, bytes] = {}
         self._queue: deque[Task] = deque()
         self._runners: list[Runner] = []
-        self._limits = Limits(self._runners)
+        self._limits = TaskLimits(self._runners)
         self._by_fd: dict[int, Runner] = {}
         self._requested: dict[int, Runner] = {}
         self._seconds = AHEAD  # running mean of what tasks take here

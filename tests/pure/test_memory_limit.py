@@ -18,7 +18,7 @@ from test_zygote import alive
 from mpiflow.comm import wire
 from mpiflow.comm.wire import OVERTIME
 from mpiflow.executors.sizes import bytes_of, in_words
-from mpiflow.worker.limits import Limits
+from mpiflow.worker.limits import TaskLimits
 from mpiflow.worker.memory import of_tree
 from mpiflow.worker.zygote import exec_zygote
 
@@ -134,7 +134,7 @@ def test_a_dropped_task_with_a_limit_leaves_nothing_behind(pool: Pool) -> None:
 
 
 def test_nobody_looks_at_memory_where_no_task_has_a_limit(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Limits, "measure", lambda *_: pytest.fail("it looked"))
+    monkeypatch.setattr(TaskLimits, "measure", lambda *_: pytest.fail("it looked"))
     assert pool.all(pool.add(sleeper(), 0.3), pool.add(divmod, 7, 2))[1] == (3, 1)
 
 
