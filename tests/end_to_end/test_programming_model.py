@@ -330,7 +330,7 @@ def test_functions_that_nobody_can_call_any_more_leave_the_workers(jobs: Jobs) -
             gc.collect()
             after = runner().result(), memory_of(rank), memory_of()
             assert all(late - early < 30_000 for early, late in zip(before, after)), (before, after)
-            assert len(executor._fids) < 60, len(executor._fids)
+            assert len(executor.fleet.seconds) < 60, len(executor.fleet.seconds)
         print("fine")
     """
     assert jobs.run(script, limit=90).well() == "fine\n"
