@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from mpiflow.kernel.memoizer import BasicMemoizer, Memoizer
     from mpiflow.kernel.reserved import AUTO_LOGNAME
     from mpiflow.kernel.task import FINAL_STATES, States, TaskRecord
+    from mpiflow.monitor.hub import MonitoringHub
     from mpiflow.monitor.logs import (
         FileLogging,
         JSONLogging,
@@ -70,7 +71,6 @@ if TYPE_CHECKING:
         SrunMPILauncher,
         WrappedLauncher,
     )
-    from mpiflow.parsl.monitoring import MonitoringHub
     from mpiflow.parsl.providers import (
         AWSProvider,
         AzureProvider,
@@ -125,7 +125,7 @@ _HOME = {
     "LogConfig": "mpiflow.monitor.logs",
     "MPIExecutor": "mpiflow.executors.mpi",
     "Memoizer": "mpiflow.kernel.memoizer",
-    "MonitoringHub": "mpiflow.parsl.monitoring",
+    "MonitoringHub": "mpiflow.monitor.hub",
     "MpiExecLauncher": "mpiflow.parsl.launchers",
     "MpiRunLauncher": "mpiflow.parsl.launchers",
     "NoOpFileStaging": "mpiflow.data.staging.noop",

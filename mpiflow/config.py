@@ -24,6 +24,7 @@ from mpiflow.representation import RepresentationMixin
 if TYPE_CHECKING:
     from mpiflow.kernel.dependency_resolvers import DependencyResolver
     from mpiflow.kernel.memoizer import Memoizer
+    from mpiflow.monitor.hub import MonitoringHub
 
 _EXIT_MODES = ("cleanup", "skip", "wait")
 _STRATEGIES = (None, "none", "simple", "htex_auto_scale")
@@ -33,7 +34,7 @@ _OF_THE_MEMOIZER: dict[str, Any] = {
 }  # fmt: skip
 #: Fields that do nothing here, with Parsl's defaults.
 _IGNORED: dict[str, Any] = {
-    "strategy": "simple", "strategy_period": 5, "max_idletime": 120.0, "monitoring": None, "usage_tracking": 0,
+    "strategy": "simple", "strategy_period": 5, "max_idletime": 120.0, "usage_tracking": 0,
     "project_name": None,
 }  # fmt: skip
 _MEMOIZER = ("start", "check_memo", "update_memo_result", "update_memo_exception", "close")
@@ -66,7 +67,9 @@ class Config(RepresentationMixin):
         Directory under which each run makes its own, numbered.
     std_autopath : callable, optional
         ``autopath(task_record, "stdout" or "stderr")``: what `AUTO_LOGNAME` stands for.
-    strategy, strategy_period, max_idletime, monitoring, usage_tracking, project_name
+    monitoring : MonitoringHub, optional
+        Keeps a database of the run; default: none is kept.
+    strategy, strategy_period, max_idletime, usage_tracking, project_name
         Of Parsl, and without effect: there are no blocks to scale, and nobody is told of the run.
     initialize_logging : bool or LogConfig
         Whether the run writes ``mpiflow.log`` into its run directory, or how it logs otherwise.
@@ -110,7 +113,7 @@ class Config(RepresentationMixin):
         strategy: str | None = "simple",
         strategy_period: float = 5,
         max_idletime: float = 120.0,
-        monitoring: object = None,
+        monitoring: MonitoringHub | None = None,
         usage_tracking: int = 0,
         project_name: str | None = None,
         initialize_logging: bool | LogConfig = True,
@@ -223,6 +226,8 @@ class Config(RepresentationMixin):
         _legal("run_dir", self.run_dir, isinstance(self.run_dir, str | os.PathLike), "a path")
         autopath, words = self.std_autopath, "None or a function of (task_record, 'stdout' or 'stderr')"
         _legal("std_autopath", autopath, autopath is None or callable(autopath), words)
+        if self.monitoring is not None:
+            self._check_monitoring()
         logging = self.initialize_logging
         _legal("initialize_logging", logging, isinstance(logging, bool | LogConfig), "True, False or a LogConfig")
         stall, words = self.stall_warning, "None or a number of seconds from 0 up"
@@ -231,6 +236,14 @@ class Config(RepresentationMixin):
         place = self.task_dir
         legal = callable(place) or (isinstance(place, str) and place in ("shared", "task"))
         _legal("task_dir", place, legal, "'shared', 'task' or a function of (task_record)")
+
+    def _check_monitoring(self) -> None:
+        from mpiflow.monitor.hub import MonitoringHub
+
+        hub = self.monitoring
+        _legal("monitoring", hub, isinstance(hub, MonitoringHub), "None or a MonitoringHub")
+        assert hub is not None
+        hub.check()
 
     def _check_ignored(self) -> None:
         """Fields without effect: a Config that is legal here is legal with Parsl."""

@@ -131,6 +131,10 @@ def _field(file: _File, key: str, value: Any) -> Any:
         from mpiflow.kernel.memoizer import BasicMemoizer
 
         return _made(file, (key,), BasicMemoizer, value)
+    if key == "monitoring" and isinstance(value, dict):
+        from mpiflow.monitor.hub import MonitoringHub
+
+        return _made(file, (key,), MonitoringHub, value)
     if key == "initialize_logging" and isinstance(value, dict):
         return _logging(file, value)
     if key == "dependency_resolver" and value in _RESOLVERS:

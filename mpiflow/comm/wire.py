@@ -42,6 +42,7 @@ BYE        worker → rank 0    nothing; its last word, the runners have gone
 LEAVING    runner → worker    nothing; it ends now, so that what it was given ahead is for another
 STACK_TEXT worker → rank 0    pickled list of (what, text): the rank itself, then each runner
 NOT_BEGUN  worker → rank 0    pickled list of attempt numbers: these have not begun here, and will not
+USED       runner → rank 0    when a task began, and what it uses: `USAGE`. Sent where the run is monitored
 =========  =================  ====================================================================
 """
 
@@ -59,6 +60,10 @@ HEADER = Struct("<QIIIfHH")
 HEADER_SIZE: Final = 28
 #: Payload of an OVERTIME that is one of memory: limit and peak.
 EXCESS = Struct("<QQ")
+#: Payload of a USED: when the task began, and when this was seen (seconds since the epoch); whether the task had ended
+#: then; whether there is more than that; process, processes below it, processor, memory in percent of the node's; CPU
+#: time of user and system, address space, memory, characters read and written, context switches of both kinds, state.
+USAGE = Struct("<dd??IIhfddQQQQQQc")
 #: Payloads and buffers above this many bytes travel beside the stream. Below it a copy is cheaper than
 #: another message (MPI) or another file descriptor (a runner).
 INLINE: Final = 64 * 1024
@@ -90,6 +95,7 @@ BYE: Final = 24
 STACK_TEXT: Final = 25
 LEAVING: Final = 26
 NOT_BEGUN: Final = 27
+USED: Final = 28
 
 
 def record(kind: int, payload: bytes = b"", aid: int = 0, tid: int = 0, fid: int = 0) -> bytes:

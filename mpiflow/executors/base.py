@@ -48,10 +48,13 @@ class Settings(NamedTuple):
         Of the DataFlowKernel, for `mpiflow.rng`.
     before : float
         The share of all ranks that executors before it in the Config have taken.
+    usage_every : float
+        Seconds between two looks at what a running task uses; 0: at its begin and end only; below 0: never.
     """
 
     seed: int
     before: float = 0.0
+    usage_every: float = -1.0
 
 
 def check_count(of: str, field: str, value: object, least: int = 1) -> None:
@@ -73,6 +76,8 @@ class Executor(ABC):
         Where staged files go; None for the current directory.
     run_dir, run_id : str
         Of the DataFlowKernel, which sets them before it calls `start`.
+    remote_monitoring_radio, monitoring_messages, monitoring_receiver
+        Parsl's, and never set: what workers say of tasks comes over MPI, with their results.
 
     Examples
     --------
@@ -92,6 +97,9 @@ class Executor(ABC):
     storage_access: list[Any] | None = None
     working_dir: str | None = None
     run_id: str | None = None
+    remote_monitoring_radio: object = None
+    monitoring_messages: Any = None
+    monitoring_receiver: object = None
     _run_dir = "."
 
     def __init__(self, *, run_dir: str = ".", run_id: str | None = None, **_: Any) -> None:
@@ -194,6 +202,10 @@ class BulkExecutor(Executor):
     def longest(self) -> float:
         """The longest of such means; 0 where none is known."""
         return 0.0
+
+    def census(self) -> dict[int, tuple[dict[str, object], int, bool]]:
+        """By number its workers that have reported: what each said of itself, tasks at once, whether it serves."""
+        return {}
 
     def wait(self, seconds: float) -> None:
         """Sleep, less when there may be something to collect; for a moment, only give way to others."""

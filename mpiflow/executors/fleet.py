@@ -204,6 +204,11 @@ class Fleet:
         """Tasks that workers have."""
         return self._farm.outstanding
 
+    def census(self) -> dict[int, tuple[dict[str, object], int, bool]]:
+        """By number the workers that have reported: what each said of itself, tasks at once, whether it serves."""
+        hosts, serving = dict(self.hosts), set(self._farm.workers)  # both in one step: this is another thread's call
+        return {worker: (said, self.runners.get(worker, 1), worker in serving) for worker, said in hosts.items()}
+
     # --- for who looks on ---------------------------------------------------------------------------------
 
     def held(self) -> dict[int, list[Task]]:
@@ -357,6 +362,8 @@ class Fleet:
                 acknowledged += aid
                 if losses is not None:
                     losses.presence.answered.add(peer)
+            elif kind == wire.USED:
+                self._used(peer, aid, head[start:position])
             else:
                 self._hear(peer, kind, pickle.loads(head[start:position]))
         if losses is not None:
@@ -387,6 +394,12 @@ class Fleet:
         elif kind == wire.NOT_BEGUN:
             back: list[Any] = self._farm.on_handed_back(peer, said)
             self._give_back(back, peer, "the job is being drained", False)
+
+    def _used(self, peer: int, aid: int, payload: bytearray) -> None:
+        """A worker says what an attempt of it uses: for the monitoring of its kernel."""
+        attempt = self._farm.attempt(peer, aid)
+        if attempt is not None and (monitoring := attempt.task.dfk.task_log.monitoring) is not None:
+            monitoring.measured(attempt.task, str(self.hosts[peer]["host"]), payload)
 
     def on_hello(self, peer: int, hello: dict[str, object]) -> None:
         """A worker has reported: take it into service."""

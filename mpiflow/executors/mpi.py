@@ -192,6 +192,8 @@ class MPIExecutor(BulkExecutor):
         settings["affinity"], settings["accelerators"] = self.cpu_affinity, self.available_accelerators
         settings["max_tasks"], settings["max_rss"] = self.max_tasks, self._max_rss
         settings["numbered"], settings["as_parsl"] = self.numbers_workers, options.as_parsl
+        if self.settings.usage_every >= 0:
+            settings["usage_every"] = self.settings.usage_every
         if fleet.leaves_notes:
             settings["notes"] = os.path.join(os.path.abspath(self.run_dir), "requests")
         fleet.configure(1 if isolation == "rank" else runners, self._workers, settings)
@@ -208,6 +210,11 @@ class MPIExecutor(BulkExecutor):
         """The workers it uses."""
         assert self._fleet is not None, "the executor has not been started"
         return self._fleet
+
+    def census(self) -> dict[int, tuple[dict[str, object], int, bool]]:
+        """Its workers that have reported."""
+        fleet = self._fleet  # it may be let go at any moment
+        return {} if fleet is None else {n: said for n, said in fleet.census().items() if n in self._workers}
 
     @property
     def workers(self) -> int:  # type: ignore[override]

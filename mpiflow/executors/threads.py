@@ -63,6 +63,10 @@ class ThreadPoolExecutor(BulkExecutor):
         if max_threads is None:
             max_threads = 2
         check_count("ThreadPoolExecutor", "max_threads", max_threads)
+        if remote_monitoring_radio is not None:
+            from mpiflow.parsl.ignored import ignored
+
+            ignored("ThreadPoolExecutor", {"remote_monitoring_radio": remote_monitoring_radio})
         self.label = label
         self.max_threads = self.slots = self.workers = max_threads
         self.thread_name_prefix = thread_name_prefix
@@ -190,7 +194,9 @@ def _begin(waiting: dict[Task, Submission], task: Task) -> Call | None:
         from mpiflow.parsl.timeouts import timeout
 
         function = timeout(function, task.walltime)
-    return partial(function, *args, **kwargs)
+    call = partial(function, *args, **kwargs)
+    monitoring = task.dfk.task_log.monitoring
+    return call if monitoring is None else monitoring.timed(task, call)
 
 
 def _end(inbox: deque[Completion], task: Task, value: Any, error: BaseException | None) -> None:

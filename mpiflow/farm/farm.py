@@ -249,6 +249,11 @@ class Farm:
         self._queue(known)
         return taken
 
+    def attempt(self, worker: int, aid: int) -> Attempt | None:
+        """The attempt of this number, if that worker has it."""
+        known = self._workers.get(worker)
+        return None if known is None else known.held.get(aid)
+
     def on_lost(self, worker: int) -> list[Attempt]:
         """Strike a worker off; what it held is to be given out again under new numbers."""
         known = self._workers.pop(worker, None)

@@ -14,6 +14,7 @@ writes down a task; the superstep after it sends it.
 from __future__ import annotations
 
 import os
+import sys
 import time
 import uuid
 from collections import deque
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 
     from mpiflow.executors.base import Executor
     from mpiflow.kernel.memoizer import Memoizer
+    from mpiflow.kernel.monitoring import Monitoring
+    from mpiflow.monitor.hub import MonitoringHub
 
 #: A call that finds so many tasks ready takes a superstep itself: a script that submits a hundred thousand
 #: tasks in a loop keeps its workers fed without paying for a thread switch.
@@ -123,8 +126,10 @@ class DataFlowKernel:
         self.task_log = TaskLog(self.run_id, self.run_dir, everything)
         self.data_manager = DataManager(self)
         self.dependency_resolver = self.config.dependency_resolver or SHALLOW_DEPENDENCY_RESOLVER
+        self._monitoring = self._make_monitoring() if self.config.monitoring is not None else None
+        usage_every = self._monitoring.usage_every if self._monitoring is not None else -1.0
         threads = self.config.internal_tasks_max_threads
-        self.places = Places(self.config.seed or 0, self.run_dir, self.run_id, threads)
+        self.places = Places(self.config.seed or 0, self.run_dir, self.run_id, threads, usage_every)
         self._resolver = Resolver(self, self._ready)
         try:
             self._begin()
@@ -132,6 +137,8 @@ class DataFlowKernel:
             self.places.shutdown()
             self._rundir.close()
             raise
+        if self._monitoring is not None:
+            self._monitoring.start()
         self._progress = Progress(self.counts) if options.progress else None
         # What reaches this run from outside; a plain `python script.py` is nobody's but its script's.
         self._attention = Attention(self, self._ready) if options.started_by_mpiflow else None
@@ -152,6 +159,26 @@ class DataFlowKernel:
         self._in_use: list[BulkExecutor] = []
         # A sleep ends early when something arrives at this one; the others are looked at every millisecond.
         self._sleeper = self.places.bulk[self.places.labels[0]]
+
+    def _make_monitoring(self) -> Monitoring:
+        from mpiflow.kernel.monitoring import Monitoring
+
+        assert self.config.monitoring is not None
+        # A directory that was named exactly is where all of a run is; else one database is for all runs, as in Parsl.
+        parent = options.run_dir if options.run_dir is not None else self.config.run_dir
+        made = Monitoring(self, self.config.monitoring, os.fspath(parent), self._say, self._rundir.log)
+        self.task_log.tell_too(made)
+        return made
+
+    def _say(self, words: str) -> None:
+        """A line for the log and the console."""
+        self._rundir.log("%s", words)
+        print(f"mpiflow: {words}", file=sys.stderr, flush=True)
+
+    @property
+    def monitoring(self) -> MonitoringHub | None:
+        """How the run is monitored, if it is: what its Config says."""
+        return self.config.monitoring
 
     @property
     def executors(self) -> dict[str, Executor | concurrent.futures.Executor]:
@@ -213,9 +240,6 @@ class DataFlowKernel:
         else:
             self._make_ready(task)
         return future
-
-    #: Parsl's monitoring is not here.
-    monitoring = None
 
     def wait(self, task: Task, timeout: float | None) -> None:
         """Drive until a task's future is fulfilled; TimeoutError when the time is over first."""
@@ -539,6 +563,8 @@ class DataFlowKernel:
         self._watchdog.close()
         if self._attention is not None:
             self._attention.close()
+        if self._monitoring is not None:
+            self._monitoring.look_at_nodes()
         try:
             self.places.shutdown()
         finally:
@@ -558,6 +584,8 @@ class DataFlowKernel:
             self._progress.close()
         self.log_task_states()
         self._recall.close()
+        if self._monitoring is not None:
+            self._monitoring.close()
         self._rundir.log("%d supersteps, %d retries", self.supersteps, self._resolver.retry_count)
         self._rundir.close()
         from mpiflow.kernel import loader

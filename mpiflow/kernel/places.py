@@ -32,12 +32,15 @@ class Places:
         The same's; executors are told.
     threads : int
         Bodies of join_apps that run at once.
+    usage_every : float
+        As in `Settings`.
     """
 
-    def __init__(self, seed: int, run_dir: str, run_id: str, threads: int) -> None:
+    def __init__(self, seed: int, run_dir: str, run_id: str, threads: int, usage_every: float = -1.0) -> None:
         self._seed = seed
         self._run_dir = run_dir
         self._run_id = run_id
+        self._usage_every = usage_every
         #: By label, for the kernel.
         self.bulk: dict[str, BulkExecutor] = {}
         #: By label, as the user gave them.
@@ -70,7 +73,7 @@ class Places:
         kind = f"{type(given).__module__}.{type(given).__name__}"
         fields = {"mpiflow.executor.label": label, "mpiflow.executor.type": kind}
         logger.info("Adding executor %s", label, extra=fields)
-        executor.settings = Settings(seed=self._seed, before=self._share)
+        executor.settings = Settings(self._seed, self._share, self._usage_every)
         executor.run_dir, executor.run_id = self._run_dir, self._run_id
         executor.start()
         self._share += getattr(executor, "share", 0.0)

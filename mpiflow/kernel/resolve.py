@@ -200,8 +200,8 @@ class Resolver:
                 error, cost = own, float("inf")
         task.fail_cost = getattr(task, "fail_cost", 0.0) + cost
         if task.fail_cost <= self._retries:
-            task.fail_history = []
             self._try_again(task)
+            task.fail_history = []  # of the try that has failed
         else:
             task.error = error
             task.state = _failed

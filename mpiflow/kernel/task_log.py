@@ -3,6 +3,8 @@
 Two lines and more a task are of use for the first thousands and a burden for the millions after them: a line costs
 as much as a task. So a run that has not asked for it (`FileLogging` or `JSONLogging` in its Config, whatever their
 level) hears of its first `TOLD_OF` tasks only, then one line that says so. Failures are always told.
+
+The monitoring hears of every task, by the same calls.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from mpiflow.kernel.futures import AppFuture
 from mpiflow.kernel.task import States
 
 if TYPE_CHECKING:
+    from mpiflow.kernel.monitoring import Monitoring
     from mpiflow.kernel.task import Task
 
 logger = logging.getLogger("mpiflow.kernel")
@@ -38,19 +41,36 @@ class TaskLog:
         Of the DataFlowKernel, for the fields.
     everything : bool
         Whether to tell of every task.
+
+    Attributes
+    ----------
+    tells : bool
+        Whether anybody wants to hear of tasks; asked before each call, since most calls are not told of.
+    monitoring : Monitoring or None
+        Hears of every task, if there is one.
     """
 
     def __init__(self, run_id: str, run_dir: str, everything: bool) -> None:
         self._fields = {"mpiflow.dfk": run_id, "run": run_dir}
         self._given: dict[str, int] = {}
         self._left = -1 if everything else TOLD_OF
-        #: Whether to tell of tasks; asked before each call, since most calls are not told of.
-        self.tells = logger.isEnabledFor(logging.INFO)
+        self._logs = self.tells = logger.isEnabledFor(logging.INFO)
+        self.monitoring: Monitoring | None = None
+
+    def tell_too(self, monitoring: Monitoring) -> None:
+        """Have the monitoring hear of tasks."""
+        self.monitoring = monitoring
+        self.tells = True
 
     def called(self, task: Task, depends: Sequence[Future[Any]]) -> None:
         """A task has been made of a call."""
+        if self.monitoring is not None:
+            self.monitoring.called(task, depends)
+        if not self._logs:
+            return
         if self._left == 0:
-            self.tells = False
+            self._logs = False
+            self.tells = self.monitoring is not None
             self._say("the first %d tasks were told of; FileLogging() in the Config tells of all", TOLD_OF)
             return
         self._left -= 1
@@ -66,7 +86,13 @@ class TaskLog:
         self._say("Task %d has state pending", task.id, task=task.id, task_state="pending", **{"try": 0})
 
     def changed(self, task: Task, before: States) -> None:
-        """A task has gone from one state to another."""
+        """A task has gone from one state to another, and not to its last."""
+        if self.monitoring is not None:
+            self.monitoring.changed(task)
+        if self._logs:
+            self._say_changed(task, before)
+
+    def _say_changed(self, task: Task, before: States) -> None:
         self._say(
             "Task %d changing state from %s to %s", task.id, before.name, task.state.name,
             task=task.id, task_state=task.state.name, **{"try": max(0, task.tries - 1)},
@@ -78,13 +104,21 @@ class TaskLog:
 
     def ended(self, task: Task) -> None:
         """A task is in its final state."""
+        if self.monitoring is not None:
+            self.monitoring.ended(task)
+        if not self._logs:
+            return
         before = States.launched if task.tries else States.pending
         if task.app.join and (task.state is States.exec_done or isinstance(getattr(task, "error", None), JoinError)):
             before = States.joining
-        self.changed(task, before)
+        self._say_changed(task, before)
 
     def launched(self, task: Task, executor: str, numbered: bool) -> None:
         """A try of a task has been handed to an executor; to one that numbers what it is given, or not."""
+        if self.monitoring is not None:
+            self.monitoring.launched(task, executor)
+        if not self._logs:
+            return
         fields: dict[str, object] = {"task": task.id, "executor": executor, "try": task.tries - 1}
         if numbered:
             fields["executor_task"] = self._given[executor] = self._given.get(executor, 0) + 1

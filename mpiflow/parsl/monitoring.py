@@ -1,20 +1,13 @@
-"""Parsl's monitoring, which keeps a database by processes that listen: accepted."""
+"""Parsl's radios, by which processes of its workers speak to the one that keeps its database: accepted.
+
+Here what is known of a task comes over MPI, with its result. `MonitoringHub` itself takes effect: `monitor.hub`.
+"""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 from mpiflow.parsl.accepted import Accepted
-
-
-class MonitoringHub(Accepted):
-    """What ``Config(monitoring=...)`` takes."""
-
-    optional: ClassVar = {
-        "hub_address": None, "hub_port_range": None, "hub_port": None, "workflow_name": None,
-        "workflow_version": None, "logging_endpoint": None, "monitoring_debug": False,
-        "resource_monitoring_enabled": True, "resource_monitoring_interval": 30,
-    }  # fmt: skip
 
 
 class RadioConfig(Accepted):

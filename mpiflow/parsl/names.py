@@ -15,6 +15,7 @@ _ACCEPTED_EXECUTORS = "mpiflow.parsl.executors"
 _LAUNCHERS = "mpiflow.parsl.launchers"
 _PROVIDERS = "mpiflow.parsl.providers"
 _MONITORING = "mpiflow.parsl.monitoring"
+_HUB = "mpiflow.monitor.hub"
 _BLOCKS = "mpiflow.parsl.blocks"
 
 
@@ -96,7 +97,7 @@ HOMES: dict[str, dict[str, str]] = {
         "DataFlowKernelLoader": _LOADER,
         "File": "mpiflow.data.files",
         "HighThroughputExecutor": _ACCEPTED_EXECUTORS,
-        "MonitoringHub": _MONITORING,
+        "MonitoringHub": _HUB,
         "ThreadPoolExecutor": "mpiflow.executors.threads",
         "__version__": "mpiflow.parsl:VERSION",
         **_all_in(_LOGS, "set_file_logger", "set_stream_logger"),
@@ -179,8 +180,8 @@ HOMES: dict[str, dict[str, str]] = {
     "parsl.logconfigs.file": {"FileLogging": _LOGS},
     "parsl.logconfigs.json": {"JSONLogging": _LOGS},
     "parsl.logconfigs.noop": {"NoopLogging": _LOGS},
-    "parsl.monitoring": {"MonitoringHub": _MONITORING},
-    "parsl.monitoring.monitoring": {"MonitoringHub": _MONITORING},
+    "parsl.monitoring": {"MonitoringHub": _HUB},
+    "parsl.monitoring.monitoring": {"MonitoringHub": _HUB},
     "parsl.monitoring.radios": {},
     "parsl.monitoring.radios.base": {"RadioConfig": _MONITORING},
     **{
@@ -254,7 +255,7 @@ LEFT_OUT: dict[str, str] = {
     "parsl.executors.workqueue": _OTHER_SYSTEM,
     "parsl.jobs": "the workers are the ranks of one job; there are no blocks to scale",
     "parsl.launchers.errors": _INSIDE,
-    "parsl.monitoring": "its database is written by processes that listen on a network",
+    "parsl.monitoring": "rank 0 writes the database by itself; MonitoringHub is all there is of it",
     "parsl.multiprocessing": _INSIDE,
     "parsl.providers": "the nodes are those of the batch job that the script runs in",
     "parsl.serialize": "arguments and results are pickled; there are no other methods to register",

@@ -62,6 +62,7 @@ class Runner:
 
     __slots__ = (
         "_last",
+        "began",
         "called_back",
         "channels",
         "deadline",
@@ -69,6 +70,7 @@ class Runner:
         "excess",
         "functions",
         "leaving",
+        "looked",
         "needed",
         "outgoing",
         "output",
@@ -84,6 +86,7 @@ class Runner:
         "stopped",
         "tasks",
         "to_run",
+        "used",
     )  # fmt: skip
 
     def __init__(self, single_use: bool, slot: int, to_run: int = 0) -> None:
@@ -122,6 +125,11 @@ class Runner:
         self.stacks = memory_file(0)
         #: For how many seconds it has been seen stopped.
         self.stopped = 0.0
+        #: Where the run is monitored: when the task that runs began, when its use was last looked at (0: not yet), and
+        #: what the runner has said at the end of the one before.
+        self.began = 0.0
+        self.looked = 0.0
+        self.used = b""
 
     @property
     def running(self) -> tuple[int, int]:

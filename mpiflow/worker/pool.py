@@ -30,6 +30,7 @@ from mpiflow.comm.wire import (
     RAISED,
     STARTED,
     TASK_FORK,
+    USED,
     record,
 )
 from mpiflow.linux import Watch, signal
@@ -90,6 +91,9 @@ class RunnerPool:
         self._queue: deque[Task] = deque()
         self._runners: list[Runner] = []
         self._limits = TaskLimits(self._runners)
+        #: Seconds between two looks at what a task uses, 0: one look; below 0: nobody wants to know. And the next look.
+        self._usage_every = -1.0
+        self._usage_at = 0.0
         self._by_fd: dict[int, Runner] = {}
         self._requested: dict[int, Runner] = {}
         self._seconds = AHEAD  # running mean of what tasks take here
@@ -111,7 +115,10 @@ class RunnerPool:
         bindings : list of Binding, optional
             For each place, its processors and variables.
         """
-        asked = bindings, settings["directory"], settings.get("variables")
+        usage_every = settings.get("usage_every", -1.0)
+        assert isinstance(usage_every, float | int)
+        self._usage_every = float(usage_every)
+        asked = bindings, settings["directory"], settings.get("variables"), usage_every >= 0
         if asked != self._asked:
             self._retire()
         self._size = size
@@ -210,6 +217,8 @@ class RunnerPool:
             self._limits.look_for_stopped(self._zygote, bool(self._queue or self._requested))
         if self._limits.memory:
             self._limits.measure(self._queue)
+        if self._usage_every >= 0:
+            self._look_at_usage()
         if self._unwanted:
             self._end_unwanted()
         if ready:
@@ -329,6 +338,8 @@ class RunnerPool:
     def _give(self, runner: Runner, share: int) -> None:
         """Hand the next tasks of the queue to a runner, with the functions it does not know."""
         before = len(self._queue)
+        if self._usage_every >= 0 and not runner.tasks:
+            runner.began = time.monotonic()
         for _ in range(share):
             task = self._queue.popleft()
             runner.size += task.size
@@ -407,6 +418,10 @@ class RunnerPool:
             if following > end:
                 break
             if kind != DONE and kind != RAISED:
+                if kind == USED:  # for rank 0 too, before the result that follows
+                    runner.used = data[position + header : following]
+                    position = following
+                    continue
                 self._take_word(runner, kind)
                 if position > start:
                     self._results.append(data[start:position])
@@ -430,6 +445,8 @@ class RunnerPool:
             position = following
         if position > start:
             self._results.append(data[start:position])
+        if self._usage_every >= 0:
+            runner.began, runner.looked = time.monotonic(), 0.0
         runner.partial = bytearray(data[position:])
         runner.needed = header + unpack(data, position)[3] if position + header <= end else 0
         if self._max_rss and not runner.single_use and linux.resident_memory(runner.pid) > self._max_rss:
@@ -449,6 +466,15 @@ class RunnerPool:
             self._watch.remove(fd)
 
     # --- ends ---------------------------------------------------------------------------------------------
+
+    def _look_at_usage(self) -> None:
+        """Tell rank 0 of tasks that have run for a while, and then, at every interval, what they use."""
+        now = time.monotonic()
+        if now >= self._usage_at:
+            from mpiflow.worker.usage import LOOK_EVERY, news
+
+            self._usage_at = now + min(LOOK_EVERY, self._usage_every or LOOK_EVERY)
+            self._results += news(self._runners, self._usage_every, now)
 
     def _end_unwanted(self) -> None:
         """Kill runners in which the turn of a task has come that was dropped while it waited there.
@@ -545,6 +571,10 @@ class RunnerPool:
 
         for segment in task.attachments:
             segment.close()
+        if self._usage_every >= 0:
+            from mpiflow.worker.usage import only_began
+
+            self._results.append(only_began(time.monotonic() - runner.began, task.aid, task.tid, task.fid))
         if runner.overtime:
             payload, kind = runner.excess, OVERTIME
         else:

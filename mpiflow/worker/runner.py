@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined]
 
     from mpiflow.comm.sockets import socket
+    from mpiflow.worker.usage import Meter
 
 #: Bytes asked of one recv. Twice as many would be mapped and unmapped by malloc each time.
 CHUNK = 64 * 1024
@@ -79,8 +80,17 @@ class _Output:
             self._ioctl(fd, FIONREAD, self._count)
 
 
-def run(records: socket, segments: socket) -> None:
-    """Run tasks until the worker closes the socket; does not return."""
+def run(records: socket, segments: socket, measured: bool = False) -> None:
+    """Run tasks until the worker closes the socket; does not return.
+
+    Parameters
+    ----------
+    records, segments : socket
+        The two ways to the worker.
+    measured : bool
+        Whether to say what each task has used.
+    """
+    meter = _meter() if measured else None
     functions = Functions()
     output = _Output()
     surroundings = environment.Surroundings()
@@ -110,7 +120,10 @@ def run(records: socket, segments: socket) -> None:
                 attachments.append(segment.view)
             if walltime:
                 records.sendall(HEADER.pack(aid, tid, fid, 0, 0.0, STARTED, 0))
+            if meter is not None:
+                meter.begin()
             outcome = run_task(functions, tid, fid, payload, attachments)
+            used = meter.end(aid, tid, fid) if meter is not None else b""
             leaving = outcome.seconds > QUICKEST_FORK and has_children() and _end_remains()
             if outcome.seconds > LONG and linux.says_no_more(records.fileno()):
                 leaving = True
@@ -123,12 +136,18 @@ def run(records: socket, segments: socket) -> None:
             answer = HEADER.pack(
                 aid, tid, fid, len(outcome.payload), outcome.seconds, outcome.kind, len(outcome.attachments)
             )
-            records.sendall(answer + outcome.payload)
+            records.sendall(used + answer + outcome.payload)
             if leaving:
                 records.sendall(HEADER.pack(0, 0, 0, 0, 0.0, LEAVING, 0))
                 os._exit(0)
             del attachments, payload, outcome  # a runner that waits holds nothing of its last task
         partial = bytes(data[position:])
+
+
+def _meter() -> Meter:
+    from mpiflow.worker.usage import Meter
+
+    return Meter()
 
 
 def _end_remains() -> bool:
@@ -202,4 +221,4 @@ def start(
 
         mpiflow.parsl.install()
     environment.reseed()
-    run(records, segments)
+    run(records, segments, measured="usage_every" in settings)

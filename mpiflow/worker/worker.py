@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mpiflow.comm.segments import Segment
     from mpiflow.worker.guardian import Guardian
     from mpiflow.worker.pool import Binding
+    from mpiflow.worker.usage import Meter
     from mpiflow.worker.zygote import Zygote
 
 #: How long a worker looks without sleeping after the last event, in seconds.
@@ -92,6 +93,9 @@ class Worker:
         self._surroundings: Surroundings | None = None
         self._own = dict(os.environ)
         self._streams: StandardStreams | None = None
+        #: Whether to say what tasks use that run in this process, and what measures it; made with the first of them.
+        self._measured = False
+        self._meter: Meter | None = None
 
     def receive(self, head: bytearray, attachments: list[Segment]) -> None:
         """Take one message of rank 0."""
@@ -151,6 +155,7 @@ class Worker:
         variables: dict[str, str | None] = {**thread_counts(self._cores // size), **changed}
         bindings = self._bindings(size, settings)
         self.pool.configure(size, dict(settings, environment=variables), bindings)
+        self._measured = "usage_every" in settings
         if settings["in_rank"]:
             path = settings["path"]
             assert isinstance(path, list)
@@ -168,6 +173,13 @@ class Worker:
         set_variables({**dict.fromkeys(os.environ.keys() - self._own.keys()), **self._own, **variables})
         enter(directory)
         self._surroundings.remember()
+
+    def _begin_measure(self) -> Meter:
+        from mpiflow.worker.usage import Meter
+
+        meter = self._meter = self._meter or Meter()
+        meter.begin()
+        return meter
 
     def _bindings(self, size: int, settings: dict[str, object]) -> list[Binding] | None:
         """What each runner is bound to; None where nobody has asked, which is nearly always."""
@@ -222,6 +234,7 @@ class Worker:
             self._surroundings, self._streams = Surroundings(), StandardStreams()
         payload = task.record[HEADER_SIZE :]
         beside = [segment.view for segment in task.attachments]
+        meter = self._begin_measure() if self._measured else None
         if task.walltime:
             from mpiflow.worker.walltime import limit
 
@@ -229,6 +242,8 @@ class Worker:
                 outcome = run_task(self._functions, task.tid, task.fid, payload, beside)
         else:
             outcome = run_task(self._functions, task.tid, task.fid, payload, beside)
+        if meter is not None:
+            self._results.append(meter.end(task.aid, task.tid, task.fid))
         self._surroundings.restore()
         self._streams.settle()
         answer = HEADER.pack(
@@ -362,4 +377,6 @@ def describe_rank(rank: int) -> dict[str, object]:
         "pid": os.getpid(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "cores": os.cpu_count(),
+        "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "python": sys.version.split()[0],
     }

@@ -81,4 +81,5 @@ def test_nothing_that_waits_goes_by_the_time_of_day(room: str) -> None:
     """That clock is set by people and by NTP, forward and back; `time.monotonic` is not."""
     source = Path(mpiflow.__file__).parent / room
     for path in source.rglob("*.py"):
-        assert not re.search(r"\btime\.time\(|from time import .*\btime\b", path.read_text()), path
+        if path.name != "usage.py":  # which tells the time of day, and waits for nothing
+            assert not re.search(r"\btime\.time\(|from time import .*\btime\b", path.read_text()), path

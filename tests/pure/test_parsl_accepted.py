@@ -15,7 +15,7 @@ from mpiflow.parsl import launchers, providers
 from mpiflow.parsl.accepted import Accepted
 from mpiflow.parsl.executors import HighThroughputExecutor
 from mpiflow.parsl.ignored import HIGH_THROUGHPUT, MPI, ignored, take_ignored
-from mpiflow.parsl.monitoring import MonitoringHub, UDPRadio
+from mpiflow.parsl.monitoring import UDPRadio
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +112,6 @@ def test_every_one_takes_its_parameters_and_no_other(kind: type[Accepted]) -> No
         (lambda: launchers.SimpleLauncher(True, True), r"SimpleLauncher\(\) takes at most 1 positional arguments, 2"),
         (lambda: providers.SlurmProvider("a", partition="b"), r"multiple values for argument 'partition'"),
         (lambda: UDPRadio("127.0.0.1"), r"UDPRadio\(\) takes at most 0 positional arguments, 1 were given"),
-        (lambda: MonitoringHub(hub_adress=3), r"MonitoringHub\(\) got an unexpected keyword argument 'hub_adress'"),
     ],
 )
 def test_what_parsl_refuses_is_refused(make: Callable[[], object], words: str) -> None:
