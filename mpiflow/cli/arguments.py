@@ -12,9 +12,10 @@ import mpiflow
 from mpiflow.errors import ConfigurationError
 
 #: First words that are subcommands; anything else is a script.
-COMMANDS = ("run", "batch", "doctor", "drain", "stop")
-#: The script of ours that is run for a batch.
+COMMANDS = ("run", "batch", "doctor", "drain", "perf", "stop")
+#: The scripts of ours that are run for a batch and for a measurement.
 _BATCH_SCRIPT = os.path.join(os.path.dirname(__file__), "scripts", "batch.py")
+_PERF_SCRIPT = os.path.join(os.path.dirname(__file__), "scripts", "perf.py")
 _TAKES_VALUE = {
     "-n", "--runners-per-rank", "--isolation", "--seed", "--run-dir", "--config", "--init-timeout",
     "--deadline", "--drain-before",
@@ -27,11 +28,13 @@ commands:
   run SCRIPT ...   the same as SCRIPT ...; for a script that is called like a command
   batch FILE       run each line of a file as a shell command; batch --help says more
   stage ARCHIVE DIRECTORY      unpack a software environment on every node, reading it once; stage --help says more
+  perf             tasks a second, in batches that grow; perf --help says more
   doctor           look at this MPI, its launcher and its ranks, and say what is wrong with them
   drain RUNDIR     have a running job start nothing more, end what runs and leave with code 85
   stop RUNDIR      end a running job now; what is in its journal is kept
   submit SCRIPT ...            put it into the queue of the batch system; submit --help says more
   status, logs, cancel [JOB]   how a job stands, what it prints, its end; jobs lists them all
+  report [DB]      what a monitoring database knows of a run; report --help says more
   machines [NAME]  machines with a preset for submit --machine, and what is known of one
   supervise -- LAUNCHER ...   start the farm by this command, and again when it dies; --help says more
 
@@ -237,6 +240,8 @@ def parse(arguments: list[str]) -> Arguments:
             before += more
     if command == "batch":
         return _batch(before, rest)
+    if command == "perf":
+        return _perf(before, rest)
     parsed = parser().parse_args(before, namespace=Arguments())
     parsed.command = command
     parsed.rest = rest
@@ -256,6 +261,20 @@ def _batch(before: list[str], rest: list[str]) -> Arguments:
         raise SystemExit(NOT_RUN if leaving.code else 0) from None  # 2 would be two failed jobs
     parsed.command = "batch"
     parsed.rest = own
+    return parsed
+
+
+def _perf(before: list[str], rest: list[str]) -> Arguments:
+    """The same for a measurement."""
+    from mpiflow.cli.perf import parse as parse_perf
+
+    _, farm = parse_perf(rest)  # which ends here if it is wrong
+    parsed = parser().parse_args([*before, *farm, _PERF_SCRIPT], namespace=Arguments())
+    if parsed.rest:  # a word that is no option has been taken for the script, and ours for what follows it
+        print(f"mpiflow perf: {parsed.script!r} is not an option; perf --help says which there are", file=sys.stderr)
+        sys.exit(2)
+    parsed.command = "perf"
+    parsed.rest = rest
     return parsed
 
 

@@ -39,7 +39,7 @@ INIT_TIMEOUT, INIT_TIMEOUT_A_RANK = 120.0, 0.1
 FINALIZE_WITHIN = 30.0
 #: Commands after which options may go on, and options with no value behind them: `mpiflow.cli.arguments` has them all,
 #: and a parser, which is too much for every rank to load. A test holds the two together.
-_TAKING_OPTIONS = ("run", "batch", "doctor")
+_TAKING_OPTIONS = ("run", "batch", "doctor", "perf")
 _WITHOUT_VALUE = (
     "-h", "--help", "--version", "--as-parsl", "--fresh", "--checkpoint-all", "--trust", "--no-guardian",
     "--no-progress", "--quick", "--resume", "--resume-failed",
