@@ -23,6 +23,10 @@ def main(arguments: list[str]) -> int:
         from mpiflow.cli.supervise import supervise
 
         return supervise(arguments[1:])
+    if arguments[:1] == ["report"]:
+        from mpiflow.cli.report import report
+
+        return report(arguments[1:])
     if arguments and arguments[0] in JOB_COMMANDS:
         return _about_jobs(arguments[0], arguments[1:])
     parsed = parse(arguments)
