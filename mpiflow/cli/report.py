@@ -83,20 +83,20 @@ def _report(file: sqlite3.Connection, path: str, wanted: str) -> int:
         return 1
     number, name, began, completed, seconds, directory = run
     standing = f"{seconds:,.1f} s" if completed else f"{seconds:,.1f} s so far, or killed"
-    print(f"{name}, run {number} in {directory}\nbegan {began[:19]}, {standing}; runs in {path}: {len(runs)}\n")
-    _table(("state", "tasks"), file.execute(_STATES, (number,)))
-    _table(("app", "tasks", "failed tries", "mean s", "longest s", "most MiB"), file.execute(_APPS, (number,)))
-    _table(("node", "ranks", "tasks at once", "in service"), file.execute(_NODES, (number,)))
-    _table(("task", "app", "try", "node", "the first failures"), file.execute(_FAILURES, (number,)))
+    lines = [f"{name}, run {number} in {directory}", f"began {began[:19]}, {standing}; runs in {path}: {len(runs)}"]
+    lines += _table(("state", "tasks"), file.execute(_STATES, (number,)))
+    lines += _table(("app", "tasks", "failed tries", "mean s", "longest s", "most MiB"), file.execute(_APPS, (number,)))
+    lines += _table(("node", "ranks", "tasks at once", "in service"), file.execute(_NODES, (number,)))
+    lines += _table(("task", "app", "try", "node", "the first failures"), file.execute(_FAILURES, (number,)))
+    print("\n".join(lines))  # in one piece: a `head` behind it may have gone after the first
     return 0
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Columns as wide as what is in them; nothing where there are no rows."""
+def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Lines of columns as wide as what is in them, an empty one before; nothing where there are no rows."""
     texts = [["-" if value is None else str(value).replace("\n", " ") for value in row] for row in rows]
     if not texts:
-        return
+        return []
     widths = [max(len(row[column]) for row in [heads, *texts]) for column in range(len(heads))]
-    for row in [heads, *texts]:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-    print()
+    padded = ([text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in [heads, *texts])
+    return ["", *("  ".join(row).rstrip() for row in padded)]
