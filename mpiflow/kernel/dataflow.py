@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from mpiflow.config import Config
-from mpiflow.errors import MpiflowError, NoDataFlowKernelError, TaskKilled, TasksAbandoned
+from mpiflow.errors import MpiflowError, NoDataFlowKernelError, OptionalModuleMissing, TaskKilled, TasksAbandoned
 from mpiflow.executors.base import BulkExecutor, Completion, Submission
 from mpiflow.executors.options import options
 from mpiflow.kernel.app import App
@@ -161,7 +161,12 @@ class DataFlowKernel:
         self._sleeper = self.places.bulk[self.places.labels[0]]
 
     def _make_monitoring(self) -> Monitoring:
-        from mpiflow.kernel.monitoring import Monitoring
+        try:
+            from mpiflow.kernel.monitoring import Monitoring
+        except ModuleNotFoundError as error:  # Python can be built without it
+            self._rundir.close()
+            words = f"monitoring writes an SQLite database, and this Python has no SQLite ({error}); take another"
+            raise OptionalModuleMissing(["sqlite3"], words) from error
 
         assert self.config.monitoring is not None
         # A directory that was named exactly is where all of a run is; else one database is for all runs, as in Parsl.

@@ -210,4 +210,3 @@ def _characters(io: bytes) -> tuple[int, int]:
     """Characters read and written, of what /proc/PID/io says."""
     lines = io.split(b"\n", 2)
     return (int(lines[0][6:]), int(lines[1][6:])) if len(lines) > 2 else (0, 0)
-

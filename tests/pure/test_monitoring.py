@@ -228,6 +228,16 @@ def test_without_it_nothing_is_loaded_and_nobody_hears_of_tasks(make: Make) -> N
     assert ended.stdout.split() == ["False", "False"]
 
 
+def test_a_python_without_sqlite_is_said(tmp_path: Path) -> None:
+    line = (
+        "import sys; sys.modules['_sqlite3'] = None; import mpiflow; from mpiflow.executors.threads import "
+        "ThreadPoolExecutor as T; mpiflow.load(mpiflow.Config([T()], monitoring=mpiflow.MonitoringHub()))"
+    )
+    ended = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "monitoring writes an SQLite database, and this Python has no SQLite" in ended.stderr.splitlines()[-1]
+
+
 # --- the rows of a run --------------------------------------------------------------------------------------------
 
 
