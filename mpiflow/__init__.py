@@ -16,7 +16,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # typing's constant, without importing typing on every rank
 if TYPE_CHECKING:
     from mpiflow.apps.bulk import map
-    from mpiflow.apps.decorators import bash_app, join_app, python_app
+    from mpiflow.apps.decorators import bash_app, join_app, mpi_app, python_app
     from mpiflow.concurrent import ParslPoolExecutor
     from mpiflow.config import Config
     from mpiflow.context import rng
@@ -159,6 +159,7 @@ _HOME = {
     "join_app": "mpiflow.apps.decorators",
     "load": "mpiflow.kernel.loader",
     "map": "mpiflow.apps.bulk",
+    "mpi_app": "mpiflow.apps.decorators",
     "python_app": "mpiflow.apps.decorators",
     "rng": "mpiflow.context",
     "set_file_logger": "mpiflow.monitor.logs",
@@ -241,6 +242,7 @@ __all__ = [
     "join_app",
     "load",
     "map",
+    "mpi_app",
     "python_app",
     "rng",
     "set_file_logger",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import Any
+
     import numpy
 
 #: Number of the task that runs in this process, -1 when none does; written by `worker.tasks` only.
@@ -14,6 +17,9 @@ name = ""
 seed = 0
 #: Position of the item within a bulk call, -1 in an ordinary task; written by `apps.bulk` only.
 item = -1
+#: This rank's part in the gang that runs, which gives it a communicator; None in every other task. Written by
+#: `worker.gangs` only.
+gang: AbstractContextManager[Any] | None = None
 
 
 def rng() -> numpy.random.Generator:

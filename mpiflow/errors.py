@@ -367,6 +367,10 @@ class InvalidResourceSpecification(ExecutorError):
         return f"Invalid Resource Specification Supplied: {self.invalid_keys}. {self.message}"
 
 
+class NotEnoughRanks(ExecutorError):
+    """A task needs more ranks or nodes than its executor has, or than are left."""
+
+
 class TooManyJobFailuresError(MpiflowError):
     """An executor gave up because its workers kept failing."""
 

@@ -1,4 +1,4 @@
-"""python_app, bash_app and join_app."""
+"""python_app, bash_app, join_app and mpi_app."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from inspect import Parameter, signature
 from typing import Any, overload
 
 from mpiflow.apps.bash import BashCommand
+from mpiflow.apps.mpi import SPECIFICATION, MPIFunction
 from mpiflow.kernel.app import App
 from mpiflow.kernel.dataflow import DataFlowKernel
 from mpiflow.kernel.futures import INTERNAL, AppFuture
@@ -81,6 +82,9 @@ class DecoratedApp:
         """Call it on each item in bulk: results in order, see `mpiflow.map`."""
         from mpiflow.apps.bulk import map_app
 
+        if self.app.kind == "mpi":  # no chunks: each item is a gang
+            futures = [self(*items) for items in zip(*iterables, strict=False)]
+            return (future.result() for future in futures)
         return map_app(self.app, iterables, chunksize, self.data_flow_kernel)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -311,5 +315,88 @@ def join_app(
             ignore_for_cache=ignore_for_cache or (),
         )
         return DecoratedApp(app, data_flow_kernel)
+
+    return decorate if function is None else decorate(function)
+
+
+@overload
+def mpi_app(function: Callable[..., Any]) -> DecoratedApp: ...
+@overload
+def mpi_app(
+    function: None = None,
+    data_flow_kernel: DataFlowKernel | None = None,
+    cache: bool = False,
+    executors: str | Sequence[str] = "all",
+    ignore_for_cache: Sequence[str] | None = None,
+    priority: int = 0,
+    walltime: float | None = None,
+    *,
+    ranks: int | None = None,
+    nodes: int | None = None,
+    ranks_per_node: int | None = None,
+) -> Decorator: ...
+def mpi_app(
+    function: Callable[..., Any] | None = None,
+    data_flow_kernel: DataFlowKernel | None = None,
+    cache: bool = False,
+    executors: str | Sequence[str] = "all",
+    ignore_for_cache: Sequence[str] | None = None,
+    priority: int = 0,
+    walltime: float | None = None,
+    *,
+    ranks: int | None = None,
+    nodes: int | None = None,
+    ranks_per_node: int | None = None,
+) -> DecoratedApp | Decorator:
+    """Make a function an app that runs on several ranks at once.
+
+    The function runs in the worker ranks themselves. Each of them gets the same arguments, and as keyword argument
+    ``comm`` an mpi4py communicator of exactly these ranks, by node and then by number. The call's value is what rank 0
+    of that communicator returns; the others' are dropped.
+
+    Parameters
+    ----------
+    function, data_flow_kernel, cache, executors, ignore_for_cache, priority, walltime
+        As for `python_app`.
+    ranks : int, optional
+        How many ranks a call runs on. A call may say otherwise, by
+        ``parsl_resource_specification={"num_ranks": 8}``, with ``num_nodes`` and ``ranks_per_node`` in it too.
+    nodes, ranks_per_node : int, optional
+        On so many nodes, with so many ranks on each (default: one, or what `ranks` makes of it).
+
+    Examples
+    --------
+    >>> @mpi_app(ranks=4)
+    ... def total(x, comm):
+    ...     return comm.allreduce(x * comm.rank)
+    >>> total(10).result()                                     # doctest: +SKIP
+    60
+    """
+    _check(function, executors, data_flow_kernel, cache, ignore_for_cache, priority)
+    asked = {"num_ranks": ranks, "num_nodes": nodes, "ranks_per_node": ranks_per_node}
+    specification = {key: count for key, count in asked.items() if count is not None}
+    for key, count in specification.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise TypeError(f"mpi_app: {key} is {count!r}; legal is a whole number from 1 up")
+
+    def decorate(func: Callable[..., Any]) -> DecoratedApp:
+        _check(func, executors, data_flow_kernel, cache, ignore_for_cache, priority)
+        if not accepts(func, "comm"):
+            name = getattr(func, "__name__", type(func).__name__)
+            raise TypeError(f"mpi_app: {name} has no parameter comm, in which it is given its communicator")
+        app = App(
+            func,
+            MPIFunction(func, accepts(func, SPECIFICATION)),
+            kind="mpi",
+            executors=executors,
+            cache=cache,
+            ignore_for_cache=ignore_for_cache or (),
+            priority=priority,
+            **_limits(func, walltime, None),
+        )
+        decorated = DecoratedApp(app, data_flow_kernel)
+        if specification:
+            decorated.kwargs = {**decorated.kwargs, SPECIFICATION: specification}
+        return decorated
 
     return decorate if function is None else decorate(function)

@@ -125,6 +125,7 @@ def _fleet(job: Job, parsed: Arguments, console: Console) -> Fleet:
     """The workers of this job."""
     limits = Limits(parsed.heartbeat_threshold, parsed.report_within, parsed.quarantine_after)
     settings = {**runner_settings(in_rank=True), "heartbeat": limits.silence / BEATS}
+    settings["protection"] = job.protection
     fleet = Fleet(job.comm, settings, console.printed, limits, console.say, job.verdict.lost)
     fleet.leaves_notes = job.protection == "guardian"
     return fleet

@@ -109,6 +109,11 @@ class MPIComm:
         self._beat: MPI.Request | None = None
         self._abandoned: list[object] = []
 
+    @property
+    def world(self) -> MPI.Intracomm:
+        """The communicator of all ranks that this sends over, for `comm.gangs`; not to be used for messages."""
+        return self._comm
+
     def send(self, peer: int, head: bytes, attachments: Sequence[Buffer] = ()) -> None:
         """Start to send a message; returns at once. To a peer that has been dropped: nothing.
 

@@ -157,6 +157,12 @@ def pack_failure(error: BaseException) -> bytes:
     return dumps((chain, type(error).__qualname__, text, trace), 5)
 
 
+def placed_failure(payload: bytes, place: str) -> bytes:
+    """What `pack_failure` made, with a word in its traceback of the place where it happened."""
+    chain, name, text, trace = loads(payload)
+    return dumps((chain, name, text, f"On {place}:\n{trace}"), 5)
+
+
 def _by_value_or_none(error: BaseException) -> bytes | None:
     """An exception by cloudpickle, or None if that cannot take it either."""
     from mpiflow.comm.by_value import dumps_by_value

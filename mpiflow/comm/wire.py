@@ -28,6 +28,7 @@ QUIT       rank 0 → worker    nothing; the job is over, end the runners and sa
 LEAVE      rank 0 → worker    nothing; leave. ``aid`` above 0: a rank is lost, leave without MPI_Finalize
 FORGET     rank 0 → runner    nothing; the function is called no more
 LIMIT      rank 0 → worker    bytes of memory, u64, that the task of this attempt, which follows, may use
+TASK_GANG  rank 0 → worker    a member's part of a gang, see `GANG`, then the same as in a TASK; runs in the rank
 STACKS     rank 0 → worker    nothing; say what your threads and your runners are at
 HAND_BACK  rank 0 → worker    attempt numbers, u64 each: give back those of these that have not begun
 HELLO      worker → rank 0    pickled dict: host, pid, CPUs; or what is wrong with it
@@ -35,7 +36,8 @@ ACK        worker → rank 0    nothing; ``aid`` is how many messages have been 
 STARTED    runner → worker    nothing; sent for tasks with a walltime, whose clock starts now
 DONE       runner → rank 0    pickled result
 RAISED     runner → rank 0    a failure, see `comm.pickling`
-DIED       worker → rank 0    pickled words: how the process that ran the task ended
+DIED       worker → rank 0    pickled words: how the process that ran the task ended. Of a gang: the rank has come back
+                              because others did not go on; a failure, or nothing where rank 0 has told it to
 OVERTIME   worker → rank 0    the task was ended at its walltime: nothing; at its memory limit: limit and peak, u64 each
 OUTPUT     worker → rank 0    what tasks printed: pickled list of (tid, fid, stream, text, bytes left out)
 BYE        worker → rank 0    nothing; its last word, the runners have gone
@@ -64,6 +66,8 @@ EXCESS = Struct("<QQ")
 #: then; whether there is more than that; process, processes below it, processor, memory in percent of the node's; CPU
 #: time of user and system, address space, memory, characters read and written, context switches of both kinds, state.
 USAGE = Struct("<dd??IIhfddQQQQQQc")
+#: Payload of a TASK_GANG begins with a number of the gang and a count of its ranks; then those, u32 each, in order.
+GANG = Struct("<II")
 #: Payloads and buffers above this many bytes travel beside the stream. Below it a copy is cheaper than
 #: another message (MPI) or another file descriptor (a runner).
 INLINE: Final = 64 * 1024
@@ -82,6 +86,7 @@ STACKS: Final = 10
 LIMIT: Final = 11
 LEAVE: Final = 12
 HAND_BACK: Final = 13
+TASK_GANG: Final = 14
 
 HELLO: Final = 16
 ACK: Final = 17

@@ -23,16 +23,18 @@ from mpiflow.errors import (
     DeserializationError,
     ExecutorError,
     FarmLost,
-    InvalidResourceSpecification,
     MemoryLimitExceeded,
+    NotEnoughRanks,
     SerializationError,
     WorkerLost,
 )
-from mpiflow.executors.base import AttemptLost, Completion, Submission, check_resources, no_memory_limit
-from mpiflow.executors.fleet import LOST, Answer, Delivery, Fleet
+from mpiflow.executors.base import AttemptLost, Completion, Submission, no_memory_limit
+from mpiflow.executors.fleet import LOST, REFUSED, Answer, Delivery, Fleet
 from mpiflow.executors.sizes import in_words
 
 if TYPE_CHECKING:
+    from mpiflow.executors.gangs import GangTask
+    from mpiflow.executors.orders import Orders
     from mpiflow.kernel.app import App
     from mpiflow.kernel.task import Task
 
@@ -57,14 +59,19 @@ class Exchange:
         Which of them: a pool of the fleet's farm.
     kind : int
         Where tasks run: `wire.TASK`, `wire.TASK_RANK` or `wire.TASK_FORK`.
+    orders : Orders
+        What their resource specifications mean.
     """
 
-    def __init__(self, label: str, seed: int, fleet: Fleet, pool: int, kind: int) -> None:
+    def __init__(self, label: str, seed: int, fleet: Fleet, pool: int, kind: int, orders: Orders) -> None:
         self._label = label
         self._seed = seed
         self._fleet = fleet
         self._pool = pool
         self._kind = kind
+        self._orders = orders
+        # Taken, and not yet submitted.
+        self._gangs: list[GangTask] = []
         self._inbox: deque[Answer] = deque()
         self._failed: list[Completion] = []
         # By number of the app. The reference is there for its callback: see `_register`.
@@ -90,8 +97,9 @@ class Exchange:
             try:
                 fid = fids.get(task.app.number) or self._register(task)
                 payload = pack((args, kwargs), beside)
-                if kwargs and hasattr(task, "resources"):
-                    check_resources(task, self._label, ("priority",))
+                if kwargs and hasattr(task, "resources") and self._orders.is_for_several(task):
+                    self._take_gang(Delivery(next(aids), fid, task, payload, beside, inbox))
+                    continue
             except Exception as error:
                 self._failed.append((task, None, self._unpicklable(task, args, kwargs, error)))
                 continue
@@ -107,12 +115,20 @@ class Exchange:
                 urgent.setdefault(task.priority, []).append(delivery)
             else:
                 deliveries.append(delivery)
+        if self._gangs:
+            gangs, self._gangs = self._gangs, []
+            fleet.submit_gangs(gangs)
         if not urgent:
             fleet.submit(deliveries, self._pool)
             return
         urgent[0] = deliveries
         for priority in sorted(urgent):
             fleet.submit(urgent[priority], self._pool, priority)
+
+    def _take_gang(self, delivery: Delivery) -> None:
+        """Take a task that needs several ranks; its record is its packed arguments."""
+        self._gangs.append(self._orders.gang_task(delivery))
+        self._held[delivery.task] = delivery
 
     def _register(self, task: Task) -> int:
         """Number the app's function for the wire, and have workers drop it when nobody can call it any more."""
@@ -142,7 +158,7 @@ class Exchange:
         self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
     ) -> Exception:
         """The error in words: which argument it is."""
-        if isinstance(error, SerializationError | InvalidResourceSpecification):
+        if isinstance(error, SerializationError | ExecutorError):
             return error
         named = [(f"argument {place}", value) for place, value in enumerate(args)]
         named += [(f"argument {name!r}", value) for name, value in kwargs.items()]
@@ -197,6 +213,8 @@ class Exchange:
     def _failure(self, kind: int, task: Task, payload: memoryview, worker: int) -> BaseException:
         if kind == wire.RAISED:
             return unpack_failure(payload, task.words)
+        if kind == REFUSED:
+            return NotEnoughRanks(pickle.loads(payload))
         if kind == LOST:
             why, may_be_why = pickle.loads(payload)
             return self._lost(task, worker, why, may_be_why)

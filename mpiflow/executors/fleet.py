@@ -25,11 +25,14 @@ from mpiflow.farm.farm import Attempt, Bulk, Farm
 if TYPE_CHECKING:
     from mpiflow.comm import Comm
     from mpiflow.comm.segments import Segment
+    from mpiflow.executors.gangs import GangMaster, GangTask
     from mpiflow.kernel.task import Task
 
 
 #: Kind of an answer that no worker has given: the one that had the task is lost.
 LOST = -1
+#: The same: there are not, and will not be, ranks enough for the task.
+REFUSED = -2
 #: Of so many polls without a sleep that bring nothing, one looks at the clock, and whether somebody is lost.
 LOOK_EVERY = 8
 #: A wait of up to so many seconds is no sleep.
@@ -118,6 +121,8 @@ class Fleet:
         self.leaves_notes = False
         #: What becomes of workers that are lost; None where none can be.
         self.losses: Losses | None = None
+        #: Tasks over several ranks; None until there is one.
+        self.gangs: GangMaster | None = None
         if limits is not None:
             self.losses = Losses(self._farm, comm, limits, say, host_lost, self._give_back)
         self._lock = threading.Lock()
@@ -266,6 +271,15 @@ class Fleet:
                 self._farm.on_ready(deliveries, pool, priority)
                 self._flush()
 
+    def submit_gangs(self, tasks: Sequence[GangTask]) -> None:
+        """Take tasks that need several ranks each."""
+        with self._lock:
+            if self.gangs is None:
+                from mpiflow.executors.gangs import GangMaster
+
+                self.gangs = GangMaster(self, self._farm, self._flush)
+            self.gangs.submit(tasks)
+
     def _tell_forgotten(self) -> None:
         """Have workers drop functions that nobody can call any more."""
         while self._forgotten:
@@ -293,17 +307,30 @@ class Fleet:
                 delivery.attachments = ()
         self.comm.send(bulk.worker, b"".join(parts), attachments)
 
+    def send_apart(self, worker: int, delivery: Delivery, record: bytes, attachments: Sequence[Any]) -> None:
+        """Give a worker a delivery that is for it alone; with the lock held."""
+        parts = [self._beside.pop(worker)] if worker in self._beside else []
+        if self._farm.give(worker, delivery):
+            parts.append(self._functions[delivery.fid])
+        self.comm.send(worker, b"".join([*parts, record]), attachments)
+
     def revoke(self, delivery: Delivery) -> bool:
         """Forget a delivery that no worker has; whether that was so."""
         with self._lock:
+            if self.gangs is not None and (revoked := self.gangs.revoke(delivery)) is not None:
+                return revoked
             return self._farm.revoke(delivery)
 
     def withdraw(self, aids: set[int]) -> None:
         """Forget deliveries; workers drop theirs and kill what runs."""
         with self._lock:
+            if self.gangs is not None:
+                aids = self.gangs.withdraw(aids)
             for worker, dropped in self._farm.withdraw(aids).items():
                 payload = b"".join(aid.to_bytes(8, "little") for aid in dropped)
                 self.comm.send(worker, wire.record(wire.DROP, payload))
+            if self.gangs is not None:
+                self.gangs.step()
 
     def ask_back(self, aids: set[int]) -> None:
         """Have workers hand back deliveries that they have not begun, as lost ones; each is asked for once."""
@@ -336,6 +363,8 @@ class Fleet:
                 losses.look(now)  # last: what came before a death still counts, and what it says of itself does not
             if messages and self._farm.waiting:
                 self._flush()
+            if self.gangs is not None:
+                self.gangs.step()
 
     def _take(self, peer: int, head: bytearray, attachments: list[Segment]) -> None:
         # `wire.records` written out: this loop is run for each result of the job.

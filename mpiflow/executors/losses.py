@@ -111,6 +111,11 @@ class Losses:
         """Workers that are silent, and may yet be alive."""
         return list(self._silent)
 
+    @property
+    def gone(self) -> int:
+        """How many workers are lost or out of service, for now or for good."""
+        return len(self.dead.union(self._silent, self.out_of_service))
+
     # --- events -------------------------------------------------------------------------------------------
 
     def on_hello(self, worker: int, hello: dict[str, object]) -> bool:
@@ -165,6 +170,10 @@ class Losses:
             ranks = ", ".join(map(str, late))
             self._say(f"rank {ranks} has not reported in {self.presence.report:g} s; the job goes on without it")
             self._end_if_nobody_is_left()
+
+    def give_up(self, worker: int, why: str) -> None:
+        """Take a worker for lost that is alive and of no use; it is taken back when it is heard of."""
+        self._strike_off(worker, why, dead=False)
 
     # --- consequences -------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from mpiflow.executors.base import BulkExecutor, Completion, Submission, check_c
 from mpiflow.executors.exchange import Exchange
 from mpiflow.executors.fleet import Fleet, installed
 from mpiflow.executors.options import options
+from mpiflow.executors.orders import Orders
 from mpiflow.executors.ranks import Ranks, by_host, check_ranks, choose
 from mpiflow.executors.sizes import LEGAL, bytes_of
 
@@ -27,6 +28,7 @@ _LIST = re.compile(r"list(:\d+(-\d+)?(,\d+(-\d+)?)*)+")
 _FIELDS = (
     "label", "ranks", "isolation", "runners_per_rank", "prefetch", "storage_access", "working_dir", "cpu_affinity",
     "available_accelerators", "drain_period", "max_tasks", "max_rss",
+    "mpi_launcher", "max_workers_per_block",
 )  # fmt: skip
 _KINDS = {"runner": wire.TASK, "rank": wire.TASK_RANK, "task": wire.TASK_FORK}
 
@@ -98,6 +100,10 @@ class MPIExecutor(BulkExecutor):
     drain_period : float, optional
         Seconds from the start after which workers are given nothing more: what runs may end, what waits and
         comes later fails with ExecutorError. For an allocation that ends before the script does.
+    mpi_launcher : {"mpiexec", "srun", "aprun"}
+        What ``$PARSL_MPI_PREFIX`` begins with in a task that asks for nodes.
+    max_workers_per_block : int, optional
+        Tasks with nodes of their own that run at once; default: as many as there are nodes for.
     **parsl
         Parameters that Parsl's MPIExecutor has and a farm has no use for; one line names those that were given.
     """
@@ -116,6 +122,8 @@ class MPIExecutor(BulkExecutor):
         drain_period: float | None = None,
         max_tasks: int | None = None,
         max_rss: int | str | None = None,
+        mpi_launcher: str = "mpiexec",
+        max_workers_per_block: int | None = None,
         **parsl: Any,
     ) -> None:
         super().__init__()
@@ -151,6 +159,14 @@ class MPIExecutor(BulkExecutor):
         self.max_tasks = max_tasks
         self.max_rss = max_rss
         self._max_rss = 0 if max_rss is None else _size("max_rss", max_rss)
+        if mpi_launcher != "mpiexec":
+            from mpiflow.executors.programs import check_launcher
+
+            check_launcher("MPIExecutor", mpi_launcher)
+        self.mpi_launcher = mpi_launcher
+        if max_workers_per_block is not None:
+            check_count("MPIExecutor", "max_workers_per_block", max_workers_per_block)
+        self.max_workers_per_block = max_workers_per_block
         #: On the clock of `time.monotonic`; 0 for never.
         self._drain_at = 0.0
         self.cpu_affinity = check_affinity(cpu_affinity)
@@ -163,6 +179,8 @@ class MPIExecutor(BulkExecutor):
     in_processes = True
     #: Whether tasks are told the place of their runner (``PARSL_WORKER_RANK``) though it is bound to nothing.
     numbers_workers = False
+    #: Whether a task may ask for whole nodes.
+    gives_out_nodes = True
 
     def __repr__(self) -> str:
         return f"MPIExecutor({', '.join(f'{field}={getattr(self, field)!r}' for field in _FIELDS)})"
@@ -201,7 +219,10 @@ class MPIExecutor(BulkExecutor):
             fleet.losses.presence.exempt.update(self._workers)
         pool = fleet.pool(self._workers, self.prefetch)
         self._fleet = fleet
-        self._exchange = Exchange(self.label, self.settings.seed, fleet, pool, _KINDS[isolation])
+        launcher, kind = self.mpi_launcher if self.gives_out_nodes else None, _KINDS[isolation]
+        alone = fleet.comm.peers == [0]
+        orders = Orders(self.label, self._workers, alone, launcher, self.max_workers_per_block, kind)
+        self._exchange = Exchange(self.label, self.settings.seed, fleet, pool, kind, orders)
         self.slots = fleet.slots(self._workers)  # once: it is asked for each task, where there are several executors
         self._drain_at = 0.0 if self.drain_period is None else time.monotonic() + self.drain_period
 

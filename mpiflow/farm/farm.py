@@ -93,7 +93,7 @@ class Bulk:
 class _Worker:
     """The farm's picture of one worker."""
 
-    __slots__ = ("functions", "held", "load", "number", "pools", "slots", "unacknowledged")
+    __slots__ = ("functions", "held", "load", "most", "number", "pools", "slots", "unacknowledged")
 
     def __init__(self, number: int, slots: int) -> None:
         self.number = number
@@ -101,6 +101,8 @@ class _Worker:
         self.held: dict[int, Attempt] = {}
         self.load = 0.0
         self.unacknowledged = 0
+        #: Messages it may have that it has not acknowledged; 0 while it is withheld.
+        self.most = UNACKNOWLEDGED
         self.functions: set[int] = set()
         self.pools: list[_Pool] = []
 
@@ -126,7 +128,7 @@ class _Pool:
     def queue(self, known: _Worker) -> None:
         """Put a worker into the queue it belongs to now."""
         number, free, roomy = known.number, self.free, self.roomy
-        receives = known.unacknowledged < UNACKNOWLEDGED
+        receives = known.unacknowledged < known.most
         has_slot = receives and len(known.held) < known.slots
         has_room = receives and not has_slot and self.has_credit(known)
         # Looked at first: to take out what is not there costs much more.
@@ -324,6 +326,44 @@ class Farm:
         self._revoked.add(attempt.aid)
         return True
 
+    # --- for gangs (`farm.gangs`) -------------------------------------------------------------------------
+
+    def withhold(self, worker: int) -> None:
+        """Plan nothing more for a worker: it finishes what it has, and is then free for what `give` hands it."""
+        known = self._workers[worker]
+        known.most = 0
+        self._queue(known)
+
+    def release(self, worker: int) -> None:
+        """End `withhold`; nothing for a worker that is not there any more."""
+        known = self._workers.get(worker)
+        if known is not None:
+            known.most = UNACKNOWLEDGED
+            self._queue(known)
+
+    def give(self, worker: int, attempt: Attempt) -> bool:
+        """Give an attempt to this very worker, in a message of its own; whether it has yet to be sent the function."""
+        known = self._workers[worker]
+        attempt.worker = worker
+        attempt.charge = self._seconds.get(attempt.fid, UNKNOWN)
+        known.load += attempt.charge
+        known.held[attempt.aid] = attempt
+        known.unacknowledged += 1
+        self._queue(known)
+        if attempt.fid in known.functions:
+            return False
+        known.functions.add(attempt.fid)
+        return True
+
+    def load(self, worker: int) -> tuple[int, float]:
+        """How many attempts a worker in service holds, and how many seconds they are taken to need."""
+        known = self._workers[worker]
+        return len(known.held), known.load
+
+    def is_withheld(self, worker: int) -> bool:
+        """Whether a worker in service is planned nothing."""
+        return self._workers[worker].most == 0
+
     # --- the plan -----------------------------------------------------------------------------------------
 
     def plan(self) -> list[Bulk]:
@@ -489,7 +529,8 @@ class Farm:
         seen: set[int] = set()
         for number, known in self._workers.items():
             assert known.number == number
-            assert 0 <= known.unacknowledged <= UNACKNOWLEDGED
+            assert known.most in (0, UNACKNOWLEDGED)
+            assert 0 <= known.unacknowledged <= UNACKNOWLEDGED + 1  # one may have come from `give`
             assert known.load > -1e-6
             assert abs(known.load - sum(attempt.charge for attempt in known.held.values())) < 1e-6
             for aid, attempt in known.held.items():
@@ -515,7 +556,7 @@ class Farm:
             assert member == (pool in known.pools)
             free, roomy = number in pool.free, number in pool.roomy
             assert not (free and roomy)
-            receives = member and known.unacknowledged < UNACKNOWLEDGED
+            receives = member and known.unacknowledged < known.most
             assert free == (receives and len(known.held) < known.slots)
             assert roomy == (receives and not free and pool.has_credit(known))
         assert set(pool.free) | set(pool.roomy) <= set(self._workers)

@@ -39,12 +39,9 @@ MPI: dict[str, object] = {
         for name, default in HIGH_THROUGHPUT.items()
         if name not in ("cores_per_worker", "mem_per_worker", "manager_selector")
     },
-    "max_workers_per_block": 1,
-    "mpi_launcher": "mpiexec",
     "encrypted": False,
 }
 
-_MPI_LAUNCHERS = ("srun", "aprun", "mpiexec")
 _said: set[str] = set()
 
 
@@ -94,9 +91,6 @@ def take_ignored(of: str, given: Mapping[str, object], known: Container[str]) ->
     TypeError
         In Python's own words, for any other name.
     """
-    launcher = given.get("mpi_launcher", "mpiexec")
-    if launcher not in _MPI_LAUNCHERS:
-        raise ValueError(f"{of}: mpi_launcher is {launcher!r}; legal are {', '.join(map(repr, _MPI_LAUNCHERS))}")
     for name in given:
         if name not in known:
             raise TypeError(f"{of}() got an unexpected keyword argument {name!r}")

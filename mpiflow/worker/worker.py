@@ -29,7 +29,7 @@ from mpiflow.worker.zygote import RANK_STOPPED_AT_MOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Buffer  # type: ignore[attr-defined]
+    from collections.abc import Buffer, Callable  # type: ignore[attr-defined]
 
     from mpiflow.comm.mpi import MPIComm
     from mpiflow.comm.segments import Segment
@@ -87,6 +87,13 @@ class Worker:
         self.pinged = False
         self._functions = Functions()
         self._in_rank: deque[Task] = deque()
+        #: This rank's part of a gang, which is to run next, and whether it has been called off already.
+        self.gang: Task | None = None
+        self.called_off = False
+        #: Whether the job outlives the end of this rank.
+        self.expendable = False
+        #: Whether MPI takes a communicator away from those that are blocked in it.
+        self.revocable = False
         self._results: list[bytes | memoryview] = []
         self._attachments: list[Buffer] = []
         # Of tasks that run in this process; the streams are made with the first of them.
@@ -130,6 +137,11 @@ class Worker:
                 self.pinged = True
             elif kind == wire.STACKS:
                 self._tell_stacks()
+            elif kind == wire.TASK_GANG:
+                self.gang = Task(aid, tid, fid, walltime, kind, view[start:end], attachments[taken : taken + more])
+                self.called_off = False
+                taken += more
+                tasks += 1
             elif kind == wire.QUIT:
                 self.quitting = True
             elif kind == wire.LEAVE:
@@ -150,6 +162,8 @@ class Worker:
         assert isinstance(size, int)
         self.notes = str(settings.get("notes", ""))
         self.heartbeat = float(str(settings.get("heartbeat", HEARTBEAT)))
+        self.expendable = bool(settings.get("protection"))
+        self.revocable = settings.get("protection") == "ULFM"
         changed = settings.get("variables", {})  # by the script; None: removed
         assert isinstance(changed, dict)
         variables: dict[str, str | None] = {**thread_counts(self._cores // size), **changed}
@@ -197,6 +211,7 @@ class Worker:
 
     def _drop(self, aids: set[int]) -> None:
         self._in_rank = deque(task for task in self._in_rank if task.aid not in aids)
+        self.called_off = self.called_off or (self.gang is not None and self.gang.aid in aids)
         self.pool.drop(aids)
 
     def _hand_back(self, aids: set[int]) -> None:
@@ -260,6 +275,16 @@ class Worker:
         for segment in task.attachments:
             segment.close()
 
+    def run_here(self, run: Callable[[Functions], tuple[bytes, list[Buffer]]]) -> None:
+        """Have something run in this process, as tasks do there, that gives an answer for rank 0."""
+        if self._surroundings is None or self._streams is None:
+            self._surroundings, self._streams = Surroundings(), StandardStreams()
+        answer, attachments = run(self._functions)
+        self._surroundings.restore()
+        self._streams.settle()
+        self._results.append(answer)
+        self._attachments += attachments
+
     def take(self, acknowledge: bool) -> tuple[bytes, list[Buffer]]:
         """One message for rank 0: what has come of tasks, and that its messages have been received.
 
@@ -319,6 +344,10 @@ def serve(
             guardian.tell(f"report {told}")
         if worker.pinged:
             _send(comm, worker, acknowledge=True)
+        if worker.gang is not None:
+            from mpiflow.worker.gangs import run_gang
+
+            run_gang(comm, worker)
         now = time.perf_counter()
         if busy or messages:
             last = now

@@ -32,6 +32,7 @@ SHOWN = {
         r"^r = 3\.0 +exponent -0\.\d{4}\n(r = [34]\.\d+ +exponent [-+]\d\.\d{4}(  chaos)?\n){39}"
         r"r = 4\.0 +exponent \+0\.69\d\d  chaos\n41 exponents, 0 of them from the journal of earlier runs\n$"
     ),
+    "heat_mpi.py": r"^ranks   middle    exact     largest error\n( {4}[123]   0\.74370   0\.74371   5\.0e-06\n){3}$",
     "sweep_numpy.py": r"^diffusivity +middle +exact +error\n( +[01]\.\d{3}  0\.\d{5}  0\.\d{5}  \d\.\de-\d\d\n){8}$",
 }
 

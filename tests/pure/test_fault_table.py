@@ -19,6 +19,20 @@ ROWS = {
     ],
     "a task exceeds its walltime": ["end_to_end/test_task_limits.py::test_task_exceeds_its_walltime"],
     "a task exceeds its memory": ["end_to_end/test_task_limits.py::test_task_exceeds_its_memory"],
+    "a rank of a call over several ranks raises": [
+        "end_to_end/test_mpi_apps.py::test_exception_on_one_member_fails_the_task_and_says_where"
+    ],
+    "a rank of a call over several ranks dies": [
+        "end_to_end/test_mpi_apps.py::test_a_member_that_dies_costs_its_rank_and_the_gang_runs_again"
+    ],
+    "a call over several ranks does not end": [
+        "end_to_end/test_mpi_apps.py::test_walltime_ends_a_gang_that_computes_or_sleeps",
+        "end_to_end/test_mpi_apps.py::test_walltime_ends_a_collective_that_never_ends",
+        "end_to_end/test_mpi_apps.py::test_kill_and_cancel",
+    ],
+    "more ranks are asked for than there are, or are left": [
+        "end_to_end/test_mpi_apps.py::test_what_cannot_run_is_told_in_words"
+    ],
     "a worker rank dies": [
         "end_to_end/test_lost_ranks.py::test_worker_rank_dies_and_the_job_goes_on",
         "clusters/test_rank_lost_under_srun.py::test_worker_rank_dies_and_the_job_goes_on",

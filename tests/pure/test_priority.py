@@ -122,11 +122,12 @@ def test_an_urgent_task_that_comes_later_overtakes_those_that_wait(one: OneWorke
     assert one.order() == [0, 3, 1, 2]
 
 
-def test_a_resource_specification_with_more_than_a_priority_is_refused_there(one: OneWorker) -> None:
+def test_a_resource_specification_with_what_nobody_knows_is_refused_there(one: OneWorker) -> None:
     future = one.kernel.call(App(name), ("x",), {"parsl_resource_specification": {"priority": 1, "cores": 4}})
     one.order()
     error = future.exception(LONG)
-    assert "task 0 (name): executor 'mpi' takes only priority in a resource specification" in str(error)
+    legal = "num_nodes, num_ranks, ranks_per_node, launcher_options and priority"
+    assert f"task 0 (name): an MPIExecutor takes only {legal} in a specification" in str(error)
     assert "{'cores'}" in str(error)
 
 
