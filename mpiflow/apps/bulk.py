@@ -55,6 +55,8 @@ def map(func: Callable[..., Any], *iterables: Iterable[Any], chunksize: int | No
     1000000
     """
     app = getattr(func, "app", None)  # a decorated function has one
+    if isinstance(app, App) and app.kind == "mpi":
+        return func.map(*iterables)  # type: ignore[no-any-return,attr-defined]
     return map_app(app if isinstance(app, App) else _app_of(func), iterables, chunksize, None)
 
 

@@ -37,13 +37,15 @@ if TYPE_CHECKING:
     from mpiflow.executors.programs import Program
     from mpiflow.farm.farm import Farm
 
+#: Tasks that wait of which `GangMaster.in_words` tells.
+MOST_WAITING = 10
 #: Seconds after which a rank that was called off and says nothing is taken for lost. More than `worker.gangs.GRACE`:
 #: where it can, it ends itself and is seen to.
 GIVE_UP_AFTER = 15.0
 #: Seconds in which the death of a rank is noticed, wherever it is: less than `worker.gangs.GRACE`.
 OWN_DEATH_SEEN_WITHIN = 4.0
 #: Seconds that a rank has to notice by itself that the walltime is over.
-OVERTIME_SEEN_WITHIN = 1.0
+OVERTIME_SEEN_WITHIN = 2.0
 
 
 class GangTask:
@@ -182,6 +184,16 @@ class GangMaster:
         now = time.monotonic()
         for task in [task for task in self._tasks.values() if 0 < task.due <= now]:
             self._overdue(task)
+
+    def in_words(self) -> list[str]:
+        """What waits, for who looks on: called without the lock."""
+        waiting = self.gangs.waiting[:MOST_WAITING]
+        lines = [f"{gang.task.delivery.task.words} waits for {gang.shape}" for gang in waiting]
+        for line, gang in enumerate(waiting):
+            if gang.ranks:
+                claimed = ", ".join(map(str, gang.ranks))
+                lines[line] += f"; it has claimed rank {claimed}"
+        return lines
 
     # --- out ----------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ class App:
         What a runner calls: `func` itself for a python_app.
     name : str
         Name in words and logs.
-    kind : {"python", "bash", "join"}
+    kind : {"python", "bash", "join", "mpi"}
         What it was decorated as.
     join : bool
         Whether the body runs on rank 0 and returns futures.

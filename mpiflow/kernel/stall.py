@@ -124,6 +124,8 @@ def _of_ranks(kernel: DataFlowKernel, fleet: Fleet, launched: Sequence[Task], no
             why = "no worker has reported yet" if not fleet.hosts else "no worker of it has room"
             if queued:
                 lines.append(f"{_some(queued)} in the queue of executor {label!r}: {why}, {_since(queued[0], now)}")
+    if fleet.gangs is not None:
+        lines += fleet.gangs.in_words()
     if silent:
         lines.append(f"{_ranks(silent)} {'has' if len(silent) == 1 else 'have'} not reported since the start")
     return lines

@@ -91,7 +91,7 @@ def test_right_answers_by_objects_and_by_buffers_beside_small_tasks(jobs: Jobs) 
     assert [len(set(gang.result())) for gang in many] == [1, 2, 5]
     assert many[2].result() == [1, 2, 3, 4, 5], "by number"
     assert [future.result() for future in small] == [number * number for number in range(200)]
-    assert list(total.map([1, 2])) == [(3, 3), (3, 6)]
+    assert list(total.map([1, 2])) == list(mpiflow.map(total, [1, 2])) == [(3, 3), (3, 6)]
     chained = total(square(3))
     assert chained.result() == (3, 27), "futures are arguments as ever"
     print("all right")

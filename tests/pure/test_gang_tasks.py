@@ -183,7 +183,7 @@ def test_the_walltime_is_kept_by_rank_0_too(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(gangs_module.time, "monotonic", lambda: started + 4)
     stage.listen()
     assert stage.called_off() == {}
-    monkeypatch.setattr(gangs_module.time, "monotonic", lambda: started + 7)
+    monkeypatch.setattr(gangs_module.time, "monotonic", lambda: started + 8)
     stage.listen()
     assert stage.called_off() == {peer: aid for peer, (aid, _) in parts.items()}
     for peer, (aid, _) in parts.items():
@@ -215,6 +215,18 @@ def test_a_gang_that_is_revoked_lets_its_ranks_go_at_once() -> None:
     assert stage.fleet.revoke(gang.delivery)
     assert second.worker > 0
     assert first.worker != second.worker
+
+
+def test_what_a_gang_waits_for_is_told_in_words() -> None:
+    stage = Stage()
+    stage.submit("small")
+    stage.gang(Shape(4))
+    stage.gang(Shape(2, nodes=1, per_node=2))
+    assert stage.fleet.gangs is not None
+    assert stage.fleet.gangs.in_words() == [
+        "task 7 (f) waits for 4 ranks; it has claimed rank 1, 2, 3, 4",
+        "task 7 (f) waits for 2 ranks on each of 1 node",
+    ]
 
 
 def test_members_are_not_judged_by_their_silence() -> None:
