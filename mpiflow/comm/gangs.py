@@ -2,9 +2,11 @@
 
 `MPI_Comm_create_group` concerns the members only; a split would be collective over the whole world, rank 0 and
 whoever is busy included. It is made over our own duplicate of COMM_WORLD, under a tag for each gang: what a member
-that died had begun to say can never be taken for a later gang's. Under ULFM it is `MPI_Comm_create_from_group`, which
-has no parent: it takes two milliseconds instead of 0.2, but of a parent in which any rank has died, a member or not,
-Open MPI makes no communicator any more.
+that died had begun to say can never be taken for a later gang's.
+
+Once any rank has died, a member or not, Open MPI makes no communicator of that parent any more. Then it is
+`MPI_Comm_create_from_group`, which has no parent. It takes two milliseconds instead of 0.2, and such communicators are
+not revoked: with Open MPI 5.0 a revoke then and now reached another communicator of a member, or crashed it.
 
 A communicator is freed when all went well. After a failure it stays: messages may still be under way in it, and MPI
 would hand its number, and with it those messages, to the next one. That costs a number out of some thousands.
@@ -24,14 +26,13 @@ if TYPE_CHECKING:
 Communicator = MPI.Intracomm
 #: Tags run from here; every MPI has at least 32767.
 _FIRST_TAG, _TAGS = 16, 32_000
-#: What MPI reports where it is not the caller's doing: a peer has died, or somebody has called the others back.
+#: What MPI reports where others do not go on: a peer has died, or somebody has revoked the communicator.
+_OTHERS = {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED}
 #: MPICH has no word of its own for it.
-_BROKEN = {
-    MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED, MPI.ERR_OTHER, MPI.ERR_INTERN, MPI.ERR_UNKNOWN,
-}  # fmt: skip
+_PERHAPS_OTHERS = {MPI.ERR_OTHER, MPI.ERR_INTERN, MPI.ERR_UNKNOWN}
 
 
-def communicator(comm: MPIComm, ranks: Sequence[int], number: int, ulfm: bool) -> Communicator:
+def communicator(comm: MPIComm, ranks: Sequence[int], number: int, parent: bool) -> Communicator:
     """A communicator of these ranks in this order; collective over them, and them only.
 
     Parameters
@@ -42,21 +43,23 @@ def communicator(comm: MPIComm, ranks: Sequence[int], number: int, ulfm: bool) -
         In the world.
     number : int
         Of the gang: the same on each of them.
-    ulfm : bool
-        Whether ranks may die and MPI goes on.
+    parent : bool
+        Whether it may have a parent.
     """
     group = comm.world.Get_group()
     members = group.Incl(ranks)
     try:
-        if ulfm:
-            made = MPI.Intracomm.Create_from_group(members, f"mpiflow-{number}")
-        else:
+        if parent:
             made = comm.world.Create_group(members, _FIRST_TAG + number % _TAGS)
+        else:
+            made = MPI.Intracomm.Create_from_group(members, f"mpiflow-{number}")
     finally:
         members.Free()
         group.Free()
     # A failure is to be an exception of the task, whatever the parent has.
     made.Set_errhandler(MPI.ERRORS_RETURN)
+    # Nobody may revoke it before all have it: Open MPI crashes where it is half made.
+    made.Barrier()
     return made
 
 
@@ -70,15 +73,19 @@ def revoke(communicator: Communicator) -> None:
     communicator.Revoke()
 
 
-def is_broken(error: BaseException | None) -> bool:
-    """Whether this failure, or one that led to it, is MPI's word that other ranks do not go on."""
+def is_of_others(error: BaseException | None) -> bool | None:
+    """Whether this failure, or one that led to it, is MPI's word that other ranks do not go on; None: perhaps."""
     seen: set[int] = set()
+    found: bool | None = False
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, MPI.Exception) and error.Get_error_class() in _BROKEN:
-            return True
+        if isinstance(error, MPI.Exception):
+            kind = error.Get_error_class()
+            if kind in _OTHERS:
+                return True
+            found = None if kind in _PERHAPS_OTHERS else found
         error = error.__cause__ or error.__context__
-    return False
+    return found
 
 
 def threads_may_call() -> bool:

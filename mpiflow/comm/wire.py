@@ -66,8 +66,9 @@ EXCESS = Struct("<QQ")
 #: then; whether there is more than that; process, processes below it, processor, memory in percent of the node's; CPU
 #: time of user and system, address space, memory, characters read and written, context switches of both kinds, state.
 USAGE = Struct("<dd??IIhfddQQQQQQc")
-#: Payload of a TASK_GANG begins with a number of the gang and a count of its ranks; then those, u32 each, in order.
-GANG = Struct("<II")
+#: Payload of a TASK_GANG begins with a number of the gang, whether any rank of the job has died, and a count of the
+#: gang's ranks; then those, u32 each, in order.
+GANG = Struct("<III")
 #: Payloads and buffers above this many bytes travel beside the stream. Below it a copy is cheaper than
 #: another message (MPI) or another file descriptor (a runner).
 INLINE: Final = 64 * 1024

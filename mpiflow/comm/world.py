@@ -10,6 +10,9 @@ import os
 import mpi4py
 
 mpi4py.rc.finalize = False  # done by `finalize`, before the exit code is decided on, not behind our back
+# Else mpi4py reduces objects (`comm.allreduce(x)`) over a hidden duplicate of the communicator, which is made in the
+# first such call, with Python's lock held, and which nobody can revoke: a gang could not be called off in it.
+mpi4py.rc.fast_reduce = False
 
 from mpi4py import MPI  # noqa: E402
 

@@ -10,7 +10,7 @@ What the executor gets, by what the members have said:
 all returned                 what the first rank of the communicator returned
 one raised                   that exception, the first that came; the others are called off
 a member's rank is lost      the same as for any task: another hand-out, of the whole gang
-MPI failed in a member       the loss that made it fail; where no rank was lost, MPI's exception
+MPI failed in a member       the same; MPI's own exception where that does not speak of other ranks
 the walltime is over         `AppTimeout`; the members are called off
 ===========================  ===============================================================================
 
@@ -207,7 +207,8 @@ class GangMaster:
             self._send(task, first, task.program.kind, head, beside)
         else:
             members = struct.pack(f"<{len(ranks)}I", *ranks)
-            payload = GANG.pack(self._started, len(ranks)) + members + delivery.record
+            hurt = self._fleet.losses is not None and bool(self._fleet.losses.dead)
+            payload = GANG.pack(self._started, hurt, len(ranks)) + members + delivery.record
             for rank in ranks:
                 self._send(task, rank, wire.TASK_GANG, payload, delivery.attachments)
             if delivery.task.walltime:
@@ -278,8 +279,10 @@ class GangMaster:
     def _conclude(self, task: GangTask) -> None:
         """All members have answered: tell the executor."""
         told = task.failure or task.loss or task.value
-        if told is None:  # called off by nobody's failure: it was killed
-            self._end(task)
+        if told is None:
+            # It was killed; or MPI speaks of ranks that have died, and none of them is a member.
+            why = pickle.dumps(("MPI failed in its communicator", True), 5)
+            self._answer(task, LOST, memoryview(why), (), task.delivery.worker)
             return
         _, kind, payload, beside, worker = told
         self._answer(task, RAISED if kind == DIED else kind, payload, beside, worker)

@@ -8,7 +8,8 @@ for later, and hears when the gang is called off, because another member has fai
 
 1. an exception is raised in it, from a signal handler: this reaches Python code and waits that the kernel
    interrupts, but not a call of MPI;
-2. under ULFM the communicator is revoked: every call of MPI in it comes back with an error;
+2. under ULFM the communicator is revoked, until a rank of the job has died: every call of MPI in it comes back with an
+   error;
 3. after `GRACE` seconds this process ends itself by SIGKILL, where the job outlives that. With MPICH nothing else
    ends a collective that lacks a member. The rank is lost, and is said to be; the job goes on without it.
 
@@ -24,7 +25,7 @@ from _thread import allocate_lock, get_ident, start_new_thread
 
 from mpiflow import context
 from mpiflow.comm import wire
-from mpiflow.comm.gangs import communicator, is_broken, revoke, threads_may_call
+from mpiflow.comm.gangs import communicator, is_of_others, revoke, threads_may_call
 from mpiflow.comm.wire import DIED, GANG, HEADER, RAISED, records
 from mpiflow.errors import AppTimeout
 from mpiflow.linux import signal
@@ -77,19 +78,21 @@ class Part:
         self._comm = comm
         self._worker = worker
         self._task = task
-        self._number, count = GANG.unpack_from(task.record)
+        self._number, hurt, count = GANG.unpack_from(task.record)
+        self._revocable = worker.revocable and not hurt
         start = GANG.size
         self.arguments = task.record[start + 4 * count :]
         self.ranks = list(task.record[start : start + 4 * count].cast("I"))
         self._made: Communicator | None = None
+        self._failed: Exception | None = None
         self._main = get_ident()
         #: Whether the function runs, and may be interrupted.
         self._inside = False
-        #: Whether the gang has been called off.
-        self.called_off = False
-        #: Whether MPI has said that other ranks do not go on.
-        self.broken = False
-        self._called_off_at = 0.0
+        #: Whether the gang has been called off; it may have been before it begins.
+        self.called_off = worker.called_off
+        #: Whether MPI has said that other ranks do not go on; None: perhaps.
+        self.broken: bool | None = False
+        self._called_off_at = time.monotonic()
         self._ended = allocate_lock()
         self._listener_gone = allocate_lock()
         #: Messages that the rank takes when the function has returned.
@@ -98,22 +101,33 @@ class Part:
     # --- the function's thread ----------------------------------------------------------------------------
 
     def __enter__(self) -> Communicator:
+        if self._failed is not None:
+            raise self._failed
+        assert self._made is not None
         self._inside = True
-        try:
-            if self.called_off:
-                raise CalledOff
-            signal.setitimer(signal.ITIMER_REAL, self._task.walltime)
-            self._made = communicator(self._comm, self.ranks, self._number, self._worker.revocable)
-        except BaseException as error:
-            self.__exit__(type(error), error, error.__traceback__)
-            raise
+        if self.called_off:
+            self._inside = False
+            raise CalledOff
+        signal.setitimer(signal.ITIMER_REAL, self._task.walltime)
         return self._made
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> Literal[False]:
         self._inside = False
         signal.setitimer(signal.ITIMER_REAL, 0)
-        self.broken = is_broken(error)
+        self.broken = is_of_others(error)
         return False
+
+    def _meet(self) -> None:
+        """Make the communicator.
+
+        Every member does this first of all, called off or not: one that did not would leave the others in it.
+        """
+        try:
+            parent = self._revocable or not self._worker.revocable
+            self._made = communicator(self._comm, self.ranks, self._number, parent)
+        except Exception as error:
+            self._failed = error
+            self.broken = is_of_others(error)
 
     def run(self, functions: Functions) -> tuple[bytes, list[Buffer]]:
         """Call the function; the record that answers for it."""
@@ -122,6 +136,7 @@ class Part:
         self._listen()
         context.gang = self
         try:
+            self._meet()
             beside = [segment.view for segment in task.attachments]
             outcome = run_task(functions, task.tid, task.fid, self.arguments, beside)
         finally:
@@ -139,14 +154,14 @@ class Part:
 
     def _failure(self, payload: bytes) -> tuple[int, bytes]:
         """A failure as rank 0 is to take it: of this member's own doing, or the consequence of another's."""
-        if self.called_off:
+        if self.called_off or self.broken:
             return DIED, b""
         from mpiflow.comm.pickling import placed_failure
 
         place = self.ranks.index(self._comm.rank)
         where = f"rank {self._comm.rank} on {os.uname().nodename}"
         words = f"rank {place} of the {len(self.ranks)} in its communicator ({where})"
-        return DIED if self.broken else RAISED, placed_failure(payload, words)
+        return RAISED if self.broken is False else DIED, placed_failure(payload, words)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         # Never in `__exit__`, so that nothing is interrupted after it.
@@ -212,7 +227,7 @@ class Part:
             return
         self.called_off = True
         self._called_off_at = now
-        if self._made is not None and self._worker.revocable:
+        if self._made is not None and self._revocable:
             revoke(self._made)
         if self._inside:
             signal.pthread_kill(self._main, _CALL_OFF)
@@ -236,7 +251,6 @@ def run_gang(comm: MPIComm, worker: Worker) -> None:
     answer, beside = worker.take(acknowledge=True)  # now: the function may take hours
     comm.send(0, answer, beside)
     part = Part(comm, worker, task)
-    part.called_off = worker.called_off
     worker.run_here(part.run)
     worker.gang, worker.called_off = None, False
     for segment in task.attachments:

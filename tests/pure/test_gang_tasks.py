@@ -92,7 +92,7 @@ def test_each_member_hears_of_all_and_the_first_ones_result_is_the_tasks() -> No
     assert len({aid for aid, _ in parts.values()}) == 3, "each has an attempt of its own"
     payload = parts[1][1]
     assert {payload for _, payload in parts.values()} == {payload}
-    assert GANG.unpack_from(payload) == (1, 3)
+    assert GANG.unpack_from(payload) == (1, 0, 3), "the first gang, nobody has died, three ranks"
     assert payload[GANG.size :] == b"".join(rank.to_bytes(4, "little") for rank in (1, 2, 3)) + b"arguments"
     for peer in (3, 1, 2):
         assert stage.received() == []
@@ -138,6 +138,25 @@ def test_a_failure_of_mpi_without_a_loss_is_a_failure() -> None:
     stage.answer(1, parts[1][0], wire.DIED, b"MPI failed")
     stage.answer(2, parts[2][0], wire.DIED)
     assert stage.received() == [(TASK, wire.RAISED, b"MPI failed", 1)]
+
+
+def test_where_mpi_speaks_of_others_and_none_is_lost_it_is_tried_again() -> None:
+    """The dead rank is no member; or it is not known yet which one it is."""
+    stage = Stage()
+    stage.gang(Shape(2))
+    parts = stage.parts()
+    for peer, (aid, _) in parts.items():
+        stage.answer(peer, aid, wire.DIED)
+    ((_, kind, payload, _),) = stage.received()
+    assert (kind, pickle.loads(payload)) == (LOST, ("MPI failed in its communicator", True))
+    assert stage.over()
+
+
+def test_members_are_told_that_a_rank_has_died() -> None:
+    stage = Stage()
+    stage.dies(4)
+    stage.gang(Shape(2))
+    assert {GANG.unpack_from(payload)[1] for _, payload in stage.parts().values()} == {1}
 
 
 def test_ranks_that_end_because_they_were_called_off_are_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
