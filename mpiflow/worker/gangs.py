@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mpiflow.comm.gangs import Communicator
     from mpiflow.comm.mpi import MPIComm
     from mpiflow.comm.segments import Segment
-    from mpiflow.worker.pool import Task
+    from mpiflow.worker.channel import Task
     from mpiflow.worker.tasks import Functions
     from mpiflow.worker.worker import Worker
 
