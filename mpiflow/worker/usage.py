@@ -202,11 +202,17 @@ def _read(fd: int) -> bytes:
 
 
 def _fields(stat: bytes) -> list[bytes]:
-    """What /proc/PID/stat says behind the program's name, which may be anything; zeros where it says nothing."""
-    return stat.rpartition(b")")[2].split() or [b"0"] * 37
+    """What /proc/PID/stat says behind the program's name, which may be anything; zeros where it says nothing.
+
+    A task may have closed the file, and opened one of its own under the same number.
+    """
+    found = stat.rpartition(b")")[2].split()
+    right = len(found) > 36 and found[20].isdigit() and found[21].isdigit() and found[36].isdigit()
+    return found if right else [b"0"] * 37
 
 
 def _characters(io: bytes) -> tuple[int, int]:
-    """Characters read and written, of what /proc/PID/io says."""
+    """Characters read and written, of what /proc/PID/io says; zeros where it is another file."""
     lines = io.split(b"\n", 2)
-    return (int(lines[0][6:]), int(lines[1][6:])) if len(lines) > 2 else (0, 0)
+    right = len(lines) > 2 and lines[0].startswith(b"rchar: ") and lines[1].startswith(b"wchar: ")
+    return (int(lines[0][6:]), int(lines[1][6:])) if right else (0, 0)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from fakes import eventually
@@ -57,6 +58,21 @@ def test_a_task_is_charged_with_its_own_and_not_with_what_was_before() -> None:
     assert 1 << 20 < first["resident"] < first["virtual"]
     assert 0 < first["percent"] < 100
     assert 0 <= first["cpu"] < os.cpu_count()
+
+
+def test_a_task_that_has_put_another_file_in_the_place_of_ours_costs_a_sample_and_no_more(tmp_path: Path) -> None:
+    """``os.closerange`` and then ``open``: what is read under the number of /proc's file may be anything."""
+    for words in (b"", b"one", b"a text\nof words\n" * 100, b"1 2 3", bytes(range(256)) * 9):
+        meter = Meter()
+        other = tmp_path / "other"
+        other.write_bytes(words)
+        for fd in (meter._stat, meter._io):
+            replacement = os.open(other, os.O_RDONLY)
+            os.dup2(replacement, fd)
+            os.close(replacement)
+        meter.begin()
+        found, _ = taken(meter.end(5, 6, 7))
+        assert (found["resident"], found["virtual"], found["read"], found["written"]) == (0, 0, 0, 0)
 
 
 def test_what_happens_between_two_tasks_is_nobodys() -> None:
