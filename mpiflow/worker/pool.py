@@ -340,7 +340,9 @@ class RunnerPool:
         before = len(self._queue)
         if self._usage_every >= 0 and not runner.tasks:
             runner.began = time.monotonic()
-        for _ in range(share):
+        for place in range(share):
+            if place and self._queue[0].kind == TASK_FORK:
+                break  # another executor's, which has each task run in a process of its own
             task = self._queue.popleft()
             runner.size += task.size
             if task.fid not in runner.functions:

@@ -619,6 +619,16 @@ def test_a_task_may_have_a_process_of_its_own(make: Callable[[int], Pool]) -> No
     pool.died(pool.add(dying("exits"), kind=wire.TASK_FORK))
 
 
+def test_a_task_for_a_process_of_its_own_is_not_given_to_a_runner_with_those_before_it(pool: Pool) -> None:
+    """Of two executors one has its tasks forked singly; runners are given many at a time once those are short."""
+    pool.all(*(pool.add(os.getpid) for _ in range(50)))
+    shared = [pool.add(os.getpid), pool.add(os.getpid)]
+    single = [pool.add(os.getpid, kind=wire.TASK_FORK) for _ in range(4)]
+    others = pool.all(*shared)
+    alone = pool.all(*single)
+    assert len({*others, *alone}) == 1 + len(alone)
+
+
 def test_processes_of_their_own_are_no_more_at_once_than_runners(
     make: Callable[[int], Pool], tmp_path: Path
 ) -> None:
