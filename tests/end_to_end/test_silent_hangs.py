@@ -23,7 +23,9 @@ def says(job: Running, *texts: str, limit: float = 60.0) -> str:
     return job.err
 
 
-@pytest.mark.parametrize("tasks", ["before any task", "with tasks", "after the last task", "from a library"])
+@pytest.mark.parametrize(
+    "tasks", ["before any task", "with tasks", "after the last task", "from a library", "of objects"]
+)
 def test_script_uses_a_comm_world_collective(jobs: Jobs, launcher: Mpiexec, tasks: str) -> None:
     """Rank 0 sits in MPI for good: the line is named, and what to do."""
     jobs.write("library.py", "def settle(comm):\n    comm.Barrier()\n")
@@ -32,6 +34,7 @@ def test_script_uses_a_comm_world_collective(jobs: Jobs, launcher: Mpiexec, task
         "with tasks": "nap(1000); MPI.COMM_WORLD.gather(1)",
         "after the last task": "print(nap(0).result()); MPI.COMM_WORLD.Allreduce(bytearray(1), bytearray(1))",
         "from a library": "library.settle(MPI.COMM_WORLD)",
+        "of objects": "MPI.COMM_WORLD.allreduce(1)",
     }
     script = f"""
         import library, mpiflow, time
@@ -45,19 +48,19 @@ def test_script_uses_a_comm_world_collective(jobs: Jobs, launcher: Mpiexec, task
         """
     job = jobs.start(script, options=["--stall-warning", "1"])
     call = {"with tasks": "MPI.COMM_WORLD.gather()", "after the last task": "MPI.COMM_WORLD.Allreduce()"}
-    call["from a library"] = "comm.Barrier()"
+    call |= {"from a library": "comm.Barrier()", "of objects": "MPI.COMM_WORLD.allreduce()"}
     said = says(job, "COMM_SELF or @mpi_app")
     assert f"the script is inside MPI: {call.get(tasks, 'MPI.COMM_WORLD.Barrier()')}" in said
     assert f"at script.py:9: {lines[tasks]}" in said
     jobs.kill_all()
 
 
-def test_script_uses_a_collective_that_lets_no_other_thread_run(jobs: Jobs, launcher: Mpiexec) -> None:
-    """mpi4py keeps the interpreter to itself in some of its calls: no thread of rank 0 could say anything."""
+def test_script_is_in_a_call_that_lets_no_other_thread_run(jobs: Jobs, launcher: Mpiexec) -> None:
+    """Some libraries keep the interpreter to themselves: no thread of rank 0 could say anything."""
     script = """
-        from mpi4py import MPI
+        import ctypes
 
-        MPI.COMM_WORLD.allreduce(1)
+        ctypes.PyDLL(None).sleep(1000)
         """
     job = jobs.start(script, options=["--stall-warning", "2"])
     assert 'script.py", line 4 in <module>' in says(job, "most recent call first", "in <module>")
