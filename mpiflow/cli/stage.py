@@ -151,7 +151,7 @@ class _Staging:
         failure = ""
         there = False
         try:
-            there = self._is_there(identity)
+            there = is_there(self._target, identity)
         except StageError as error:
             failure = str(error)
         if failures := self._failures(failure):
@@ -173,24 +173,6 @@ class _Staging:
             return StageError(f"{self._archive}: {error.strerror}")
         except StageError as error:
             return error
-
-    def _is_there(self, identity: str) -> bool:
-        """Whether this node has it already; StageError when the target is not to be replaced."""
-        try:
-            if os.lstat(self._target).st_uid != os.geteuid():
-                # In a directory for all, as /tmp is, anybody could have put it there, mark and all.
-                raise StageError(f"{self._target} belongs to another user: it is neither used nor replaced")
-            with open(os.path.join(self._target, MARK), errors="replace") as mark:
-                return mark.read() == identity
-        except (FileNotFoundError, NotADirectoryError):
-            if os.path.isdir(self._target) and not os.path.islink(self._target) and not os.listdir(self._target):
-                return False
-            if os.path.lexists(self._target):
-                words = f"{self._target} is there, and was not made by `mpiflow stage`: it is left as it is"
-                raise StageError(words + "; name another directory, or remove it") from None
-            return False
-        except OSError as error:
-            raise StageError(f"{self._target}: {error.strerror}") from None
 
     def _unpack_everywhere(self, identity: str, there: bool) -> list[tuple[str, str]]:
         """Unpack where it is not there yet; what went wrong, on any node. Then no node has changed."""
@@ -246,14 +228,14 @@ class _Staging:
 
     def _rename(self, identity: str) -> None:
         """Put what was unpacked into the target's place; another job of this node may do, or have done, the same."""
-        if not self._is_there(identity):
+        if not is_there(self._target, identity):
             old = self._partial + ".old"
             try:
                 if os.path.exists(os.path.join(self._target, MARK)):
                     os.rename(self._target, old)
                 os.rename(self._partial, self._target)  # over an empty directory, too
             except OSError:
-                if not self._is_there(identity):
+                if not is_there(self._target, identity):
                     raise
             shutil.rmtree(old, ignore_errors=True)
 
@@ -315,6 +297,41 @@ def _written_checksum(archive: str) -> str:
     if not words or len(words[0]) != 64 or set(words[0].lower()) - set("0123456789abcdef"):
         raise StageError(f"{path} holds no SHA-256")
     return words[0].lower()
+
+
+def _is_empty_directory(path: str) -> bool:
+    try:
+        return not os.path.islink(path) and not os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def is_there(target: str, identity: str) -> bool:
+    """Whether a node has it already; StageError when the target is not to be replaced.
+
+    Parameters
+    ----------
+    target : str
+        The directory.
+    identity : str
+        What its mark says when it is the right one.
+    """
+    # Twice: another job of this node, or another node on the same file system, may put it there just between the look
+    # into the directory and the look whether there is one.
+    for _ in range(2):
+        try:
+            if os.lstat(target).st_uid != os.geteuid():
+                # In a directory for all, as /tmp is, anybody could have put it there, mark and all.
+                raise StageError(f"{target} belongs to another user: it is neither used nor replaced")
+            with open(os.path.join(target, MARK), errors="replace") as mark:
+                return mark.read() == identity
+        except (FileNotFoundError, NotADirectoryError):
+            if not os.path.lexists(target) or _is_empty_directory(target):
+                return False
+        except OSError as error:
+            raise StageError(f"{target}: {error.strerror}") from None
+    words = f"{target} is there, and was not made by `mpiflow stage`: it is left as it is"
+    raise StageError(words + "; name another directory, or remove it")
 
 
 class _Received(io.RawIOBase):

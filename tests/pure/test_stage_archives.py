@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpiflow.cli.stage import MARK, StageError, stage, unpack
+from mpiflow.cli.stage import MARK, StageError, is_there, stage, unpack
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", link: str = "", mode: int = 0o644) -> bytes:
@@ -216,3 +216,31 @@ def test_the_command_line_is_checked(capsys: pytest.CaptureFixture[str]) -> None
         assert "it takes an archive and a directory" in capsys.readouterr().err
     assert stage(["--help"]) == 0
     assert "--create ENVIRONMENT ARCHIVE" in capsys.readouterr().out
+
+
+def test_what_another_node_puts_there_in_this_moment_is_taken_as_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two nodes, or two jobs of one, may have the target on the same file system."""
+    target = tmp_path / "env"
+    lstat = os.lstat
+
+    def just_before(path: str) -> os.stat_result:
+        """What was there a moment ago: nothing."""
+        monkeypatch.setattr(os, "lstat", lstat)
+        target.mkdir()
+        (target / MARK).write_text("this one")
+        raise FileNotFoundError(2, os.strerror(2), path)
+
+    monkeypatch.setattr(os, "lstat", just_before)
+    assert is_there(str(target), "this one")
+
+
+def test_what_somebody_else_has_made_is_not_replaced(tmp_path: Path) -> None:
+    assert not is_there(str(tmp_path / "none"), "this one")
+    (tmp_path / "empty").mkdir()
+    assert not is_there(str(tmp_path / "empty"), "this one")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1").touch()
+    with pytest.raises(StageError, match="thesis is there, and was not made by `mpiflow stage`: it is left as it is"):
+        is_there(str(tmp_path / "thesis"), "this one")
