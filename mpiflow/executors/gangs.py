@@ -111,8 +111,6 @@ class GangMaster:
         self._started = 0
         #: Whether ranks may have become free otherwise than by an answer.
         self._given_up = False
-        #: Workers that are not judged by their silence, because they are in a gang.
-        self._exempt: set[int] = set()
 
     # --- from executors -----------------------------------------------------------------------------------
 
@@ -172,9 +170,7 @@ class GangMaster:
             self._take(self._inbox.popleft())
         if self._farm.waiting:
             self._flush()  # before the next gang claims ranks that have just become free
-        presence = fleet.losses.presence if fleet.losses is not None else None
-        awaited = [peer for peer in fleet.comm.peers if presence.awaits(peer)] if presence is not None else []
-        started, hopeless = self.gangs.plan(awaited)
+        started, hopeless = self.gangs.plan(self._awaited() if self.gangs.waiting else ())
         for gang in started:
             self._start(gang.task)
         for gang in hopeless:
@@ -184,6 +180,11 @@ class GangMaster:
         now = time.monotonic()
         for task in [task for task in self._tasks.values() if 0 < task.due <= now]:
             self._overdue(task)
+
+    def _awaited(self) -> list[int]:
+        """Workers that have yet to report, and may."""
+        losses = self._fleet.losses
+        return [] if losses is None else list(filter(losses.presence.awaits, self._fleet.comm.peers))
 
     def in_words(self) -> list[str]:
         """What waits, for who looks on: called without the lock."""
@@ -213,7 +214,8 @@ class GangMaster:
                 self._send(task, rank, wire.TASK_GANG, payload, delivery.attachments)
             if delivery.task.walltime:
                 task.due = time.monotonic() + delivery.task.walltime + OVERTIME_SEEN_WITHIN
-            self._exempt_from_judgement(ranks)
+            if self._fleet.losses is not None:  # one that holds Python's lock in a long call gives no sign of life
+                self._fleet.losses.presence.in_gang.update(ranks)
         delivery.worker = ranks[0]
         delivery.record, delivery.attachments = b"", ()
 
@@ -227,14 +229,6 @@ class GangMaster:
         if task.memory:
             head = wire.record(wire.LIMIT, task.memory.to_bytes(8, "little"), part.aid) + head
         fleet.send_apart(worker, part, head, beside)
-
-    def _exempt_from_judgement(self, ranks: Sequence[int]) -> None:
-        """A member that holds Python's lock in a long call gives no sign of life."""
-        losses = self._fleet.losses
-        if losses is not None:
-            new = set(ranks) - losses.presence.exempt
-            self._exempt |= new
-            losses.presence.exempt |= new
 
     def _refuse(self, gang: Gang) -> None:
         task = gang.task
@@ -299,9 +293,8 @@ class GangMaster:
 
     def _leave(self, task: GangTask, worker: int) -> None:
         self.gangs.on_left(task.gang, worker)
-        if worker in self._exempt and self._fleet.losses is not None:
-            self._exempt.discard(worker)
-            self._fleet.losses.presence.exempt.discard(worker)
+        if self._fleet.losses is not None:
+            self._fleet.losses.presence.in_gang.discard(worker)
 
     # --- what does not end --------------------------------------------------------------------------------
 

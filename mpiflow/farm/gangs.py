@@ -212,7 +212,7 @@ class Gangs:
             gang.ranks = []
             if not free or gang.lane.full:
                 continue
-            wanted = gang.may_have(free)
+            wanted = self._wanted(gang, free)
             if not (gang.shape.whole and awaited):  # a rank that is yet to come may be on any node
                 gang.ranks = self._choose(gang.shape, gang, free, there)
             if not gang.ranks:
@@ -225,6 +225,14 @@ class Gangs:
                 started.append(gang)
         self._claim(claimed)
         return Plan(started, hopeless)
+
+    def _wanted(self, gang: Gang, free: set[int]) -> set[int]:
+        """What a gang that has to wait bars those behind it from; whole nodes are others' ranks on them, too."""
+        wanted = gang.may_have(free)
+        if not gang.shape.whole or gang.among is None:
+            return wanted
+        hosts = {self._host_of(worker) for worker in gang.may_have(self._farm.workers)}
+        return {worker for worker in free if self._host_of(worker) in hosts}
 
     def _start(self, gang: Gang) -> None:
         self.waiting.remove(gang)
@@ -260,6 +268,7 @@ class Gangs:
         hopeless = [gang for gang in looked_at if gang in self.waiting and not self.fits(gang, there, awaited)]
         for gang in hopeless:
             self.waiting.remove(gang)
+            gang.ranks = []  # claims, which the plan releases
         return hopeless
 
     def fits(self, gang: Gang, there: Collection[int], awaited: Collection[int] = ()) -> bool:

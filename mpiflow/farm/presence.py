@@ -12,7 +12,9 @@ A worker that runs a task in its own process says nothing meanwhile, and is not 
 MPI, is to tell of its death. The guardian can do so from when the worker knows where, so before it has acknowledged
 its settings (`answered`) it is judged as all others.
 
-It is exempt for the rest of the job, also when its tasks run in runners later on. When its executor ends, the worker
+A worker in a gang is not judged either, until the gang ends (`in_gang`).
+
+A worker with such tasks is exempt for the rest of the job, also when its tasks run in runners later on. When its executor ends, the worker
 may be in a task that nobody waits for any more, for hours, and what is read of it afterwards may have been sent before.
 Judged, it would be lost in the midst of that, and a farm of one worker with it. The price: if such a worker's whole
 node is cut off, its guardian included, only MPI or the launcher can tell.
@@ -52,6 +54,8 @@ class Presence:
         #: Workers that are not judged once they have answered, and all that have.
         self.exempt: set[int] = set()
         self.answered: set[int] = set()
+        #: Workers that are in a gang now: for as long they are as the exempt ones.
+        self.in_gang: set[int] = set()
         #: Seconds between two calls of `judge`, about; a gap of twice as much is one in which nobody listened.
         self.every = min(1.0, silence / 10)
         self._heard: dict[int, float] = {}
@@ -82,7 +86,7 @@ class Presence:
     def judge(self, now: float) -> list[tuple[int, float]]:
         """Workers that have been silent for too long, each with the seconds of it."""
         self._take_off_gap(now)
-        exempt, limit = self.exempt & self.answered, now - self.silence
+        exempt, limit = (self.exempt | self.in_gang) & self.answered, now - self.silence
         return [(worker, now - last) for worker, last in self._heard.items() if last < limit and worker not in exempt]
 
     def missing(self, now: float) -> list[int]:

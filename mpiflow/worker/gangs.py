@@ -194,7 +194,9 @@ class Part:
                 for _, head, attachments in comm.poll():
                     self._hear(head, attachments)
                 now = time.monotonic()
-                if now - beaten >= worker.heartbeat:
+                overdue = self.called_off and now - self._called_off_at >= GRACE
+                # One that is overdue says nothing: rank 0 gives it up, and would take it back for any word of it.
+                if now - beaten >= worker.heartbeat and not overdue:
                     beaten = now
                     comm.beat()
                 if comm.lost:
@@ -202,7 +204,7 @@ class Part:
                 if self.called_off and self._inside and now - interrupted >= AGAIN_EVERY:
                     interrupted = now
                     signal.pthread_kill(self._main, _CALL_OFF)
-                if self.called_off and now - self._called_off_at >= GRACE and worker.expendable:
+                if overdue and worker.expendable:
                     self._end_rank()
         finally:
             self._listener_gone.release()

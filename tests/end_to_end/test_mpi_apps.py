@@ -436,10 +436,14 @@ def test_without_protection_a_rank_that_never_comes_back_is_given_up(jobs: Jobs,
         raise ValueError("not today")
 
     print(failure(four(wrong)))
-    squares_are_right()
-    print("goes on")
+    end = time.monotonic() + 3  # longer than a sign of life takes
+    while time.monotonic() < end:
+        squares_are_right()
+    print("goes on", flush=True)
     sys.exit(3)
 """
-    ended = jobs.run(script, ranks=6, options=["--no-guardian"], limit=90.0)
+    options = ["--no-guardian", "--heartbeat-threshold", "8"]
+    ended = jobs.run(script, ranks=6, options=options, limit=90.0)
     assert ended.out.startswith("not today\ngoes on\n"), str(ended)
+    assert "is heard of again" not in ended.err, str(ended)
     assert ended.err.count("is lost: it does not come back from task 0 (four)") == 3, str(ended)

@@ -80,8 +80,8 @@ class Stage(Play):
         """Whether nothing is left of any gang."""
         master = self.fleet.gangs
         assert master is not None
-        exempt = self.fleet.losses.presence.exempt if self.fleet.losses is not None else set()
-        return not (master._tasks or master._parts or master._exempt or exempt or master.gangs.running)
+        in_gang = self.fleet.losses.presence.in_gang if self.fleet.losses is not None else set()
+        return not (master._tasks or master._parts or in_gang or master.gangs.running)
 
 
 def test_each_member_hears_of_all_and_the_first_ones_result_is_the_tasks() -> None:
@@ -253,10 +253,10 @@ def test_members_are_not_judged_by_their_silence() -> None:
     assert stage.fleet.losses is not None
     stage.gang(Shape(2))
     parts = stage.parts()
-    assert stage.fleet.losses.presence.exempt == {1, 2}
+    assert stage.fleet.losses.presence.in_gang == {1, 2}
     for peer, (aid, _) in parts.items():
         stage.answer(peer, aid, wire.DONE)
-    assert stage.fleet.losses.presence.exempt == set()
+    assert stage.fleet.losses.presence.in_gang == set()
 
 
 def test_too_large_names_what_is_there_and_what_is_lost() -> None:
@@ -270,6 +270,38 @@ def test_too_large_names_what_is_there_and_what_is_lost() -> None:
         "task 7 (f) asks for 4 ranks, and its executor has 3 ranks on 2 nodes; "
         "1 of the job's 4 workers are lost or out of service",
     ]
+
+
+def test_a_gang_that_has_claimed_ranks_is_refused_when_a_loss_leaves_too_few() -> None:
+    stage = Stage()
+    stage.submit("small")
+    gang = stage.gang(Shape(4))
+    assert gang.gang.ranks == [1, 2, 3, 4], "claimed, and one of them busy"
+    stage.dies(4)
+    words = [pickle.loads(payload) for _, kind, payload, _ in stage.received() if kind == REFUSED]
+    assert words == [
+        "task 7 (f) asks for 4 ranks, and its executor has 3 ranks on 2 nodes; "
+        "1 of the job's 4 workers are lost or out of service"
+    ]
+    assert stage.over()
+    small = stage.submit("small", "small")
+    assert min(delivery.worker for delivery in small) > 0, "its claims are released"
+
+
+def test_the_end_of_a_gang_leaves_alone_whom_another_executor_has_exempted_meanwhile() -> None:
+    """One with isolation="rank" that starts while the gang runs: its tasks are silent, too."""
+    stage = Stage()
+    assert stage.fleet.losses is not None
+    presence = stage.fleet.losses.presence
+    stage.gang(Shape(2))
+    parts = stage.parts()
+    presence.exempt.update({1, 2})
+    presence.answered.update(stage.comm.peers)
+    for peer, (aid, _) in parts.items():
+        stage.answer(peer, aid, wire.DONE)
+    presence.judge(time.monotonic())
+    lost = [now for step in range(1, 60) for now in presence.judge(time.monotonic() + step)]
+    assert {worker for worker, _ in lost} <= {3, 4}
 
 
 @pytest.mark.parametrize("end", ["result", "loss", "kill"])

@@ -116,6 +116,19 @@ def test_a_large_gang_is_not_starved_by_small_ones() -> None:
     assert play.step().started == later[:4]
 
 
+def test_whole_nodes_are_not_starved_by_another_executors_gangs_on_the_same_nodes() -> None:
+    play = Play(3)
+    others = frozenset({2, 3})
+    running = [play.gang(Shape(1), among=others) for _ in range(2)]
+    play.step()
+    whole = play.gang(Shape(0, nodes=1), among=frozenset({1}))
+    play.gang(Shape(1), among=others)
+    play.end(running[0])
+    assert play.step().started == [], "nobody overtakes it"
+    play.end(running[1])
+    assert play.step().started == [whole]
+
+
 def test_small_tasks_use_what_a_waiting_gang_cannot_use_yet() -> None:
     play = Play(4)
     first = play.gang(Shape(2))
