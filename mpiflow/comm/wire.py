@@ -40,6 +40,7 @@ DIED       worker → rank 0    pickled words: how the process that ran the task
                               because others did not go on; a failure, or nothing where rank 0 has told it to
 OVERTIME   worker → rank 0    the task was ended at its walltime: nothing; at its memory limit: limit and peak, u64 each
 OUTPUT     worker → rank 0    what tasks printed: pickled list of (tid, fid, stream, text, bytes left out)
+STUCK      worker → rank 0    pickled words: what this rank does not come back from; it says nothing more until it does
 BYE        worker → rank 0    nothing; its last word, the runners have gone
 LEAVING    runner → worker    nothing; it ends now, so that what it was given ahead is for another
 STACK_TEXT worker → rank 0    pickled list of (what, text): the rank itself, then each runner
@@ -102,6 +103,7 @@ STACK_TEXT: Final = 25
 LEAVING: Final = 26
 NOT_BEGUN: Final = 27
 USED: Final = 28
+STUCK: Final = 29
 
 
 def record(kind: int, payload: bytes = b"", aid: int = 0, tid: int = 0, fid: int = 0) -> bytes:

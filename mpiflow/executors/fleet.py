@@ -420,6 +420,8 @@ class Fleet:
             self.on_hello(peer, said)
         elif kind == wire.STACK_TEXT:
             self.stacks[peer] = said
+        elif kind == wire.STUCK and self.losses is not None:
+            self.losses.on_stuck(peer, said)
         elif kind == wire.NOT_BEGUN:
             back: list[Any] = self._farm.on_handed_back(peer, said)
             self._give_back(back, peer, "the job is being drained", False)

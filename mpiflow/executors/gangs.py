@@ -165,7 +165,6 @@ class GangMaster:
         if not (self._tasks or self._given_up):
             return
         self._given_up = False
-        fleet = self._fleet
         while self._inbox:
             self._take(self._inbox.popleft())
         if self._farm.waiting:

@@ -88,6 +88,8 @@ class Losses:
         self._own_host = os.uname().nodename
         #: Silent workers, with the numbers of what they had.
         self._silent: dict[int, list[int]] = {}
+        #: Workers that have said that they are stuck, and in what.
+        self._stuck: list[tuple[int, str]] = []
         #: Workers that are not to be given anything: they cannot start tasks, or their host is in quarantine.
         self.out_of_service: set[int] = set()
         #: Workers that are no more: what is still read of them says nothing of the present.
@@ -149,6 +151,11 @@ class Losses:
         if self.quarantine.on_results(host, done, failed) and worker not in self.out_of_service:
             self._quarantine(host)
 
+    def on_stuck(self, worker: int, why: str) -> None:
+        """A worker's last word until it comes back: given up by the next `look`, as this word still tells of life."""
+        self._stuck.append((worker, why))
+        self.due = 0.0
+
     def look(self, now: float) -> None:
         """Strike off whoever is lost by now."""
         while self._comm.lost:
@@ -156,6 +163,8 @@ class Losses:
         if now < self.due:
             return
         self.due = now + self.presence.every
+        while self._stuck:
+            self.give_up(*self._stuck.pop())
         if self.notes and now >= self._notes_due:
             self._notes_due = now + LOOK_FOR_NOTES_EVERY
             for worker in take_notes(self.notes):

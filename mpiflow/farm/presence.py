@@ -14,10 +14,10 @@ its settings (`answered`) it is judged as all others.
 
 A worker in a gang is not judged either, until the gang ends (`in_gang`).
 
-A worker with such tasks is exempt for the rest of the job, also when its tasks run in runners later on. When its executor ends, the worker
-may be in a task that nobody waits for any more, for hours, and what is read of it afterwards may have been sent before.
-Judged, it would be lost in the midst of that, and a farm of one worker with it. The price: if such a worker's whole
-node is cut off, its guardian included, only MPI or the launcher can tell.
+A worker with such tasks is exempt for the rest of the job, also when its tasks run in runners later on. When its
+executor ends, the worker may be in a task that nobody waits for any more, for hours, and what is read of it
+afterwards may have been sent before. Judged, it would be lost in the midst of that, and a farm of one worker with it.
+The price: if such a worker's whole node is cut off, its guardian included, only MPI or the launcher can tell.
 """
 
 from __future__ import annotations

@@ -13,6 +13,10 @@ for later, and hears when the gang is called off, because another member has fai
 3. after `GRACE` seconds this process ends itself by SIGKILL, where the job outlives that. With MPICH nothing else
    ends a collective that lacks a member. The rank is lost, and is said to be; the job goes on without it.
 
+With Open MPI a death also leaves ranks for ever in the making of their communicator. Such a rank does not end
+itself: at its death all gangs that are at that point just then would be left there (seen with 5.0), until no rank is
+there any more. Rank 0 gives it up, and it lives until rank 0 goes.
+
 Where a second thread may not call MPI, nobody listens, and rank 0 gives the rank up in the end.
 """
 
@@ -22,6 +26,7 @@ import os
 import sys
 import time
 from _thread import allocate_lock, get_ident, start_new_thread
+from pickle import dumps
 
 from mpiflow import context
 from mpiflow.comm import wire
@@ -46,6 +51,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a function has to come back when its gang is called off.
 GRACE = 5.0
+#: Seconds in which the members make their communicator; all of them were idle a moment ago.
+MEET_WITHIN = 20.0
 #: Seconds between two looks at the messages while a function runs.
 LISTEN_EVERY = 0.02
 #: Seconds after which a function that goes on is interrupted again: it may have caught the first exception.
@@ -92,7 +99,9 @@ class Part:
         self.called_off = worker.called_off
         #: Whether MPI has said that other ranks do not go on; None: perhaps.
         self.broken: bool | None = False
-        self._called_off_at = time.monotonic()
+        self._began = self._called_off_at = time.monotonic()
+        #: Whether it is making the communicator.
+        self._meeting = False
         self._ended = allocate_lock()
         self._listener_gone = allocate_lock()
         #: Messages that the rank takes when the function has returned.
@@ -122,12 +131,14 @@ class Part:
 
         Every member does this first of all, called off or not: one that did not would leave the others in it.
         """
+        self._meeting = True
         try:
             parent = self._revocable or not self._worker.revocable
             self._made = communicator(self._comm, self.ranks, self._number, parent)
         except Exception as error:
             self._failed = error
             self.broken = is_of_others(error)
+        self._meeting = False
 
     def run(self, functions: Functions) -> tuple[bytes, list[Buffer]]:
         """Call the function; the record that answers for it."""
@@ -195,6 +206,11 @@ class Part:
                     self._hear(head, attachments)
                 now = time.monotonic()
                 overdue = self.called_off and now - self._called_off_at >= GRACE
+                if not overdue and self._is_stuck(now):
+                    overdue = self.called_off = True
+                    self._called_off_at = now - GRACE
+                    words = f"it cannot make a communicator for task {self._task.tid}: another rank has died meanwhile"
+                    comm.send(0, wire.record(wire.STUCK, dumps(words, 5)))
                 # One that is overdue says nothing: rank 0 gives it up, and would take it back for any word of it.
                 if now - beaten >= worker.heartbeat and not overdue:
                     beaten = now
@@ -204,10 +220,14 @@ class Part:
                 if self.called_off and self._inside and now - interrupted >= AGAIN_EVERY:
                     interrupted = now
                     signal.pthread_kill(self._main, _CALL_OFF)
-                if overdue and worker.expendable:
+                if overdue and (comm.lost or (worker.expendable and not (worker.revocable and self._meeting))):
                     self._end_rank()
         finally:
             self._listener_gone.release()
+
+    def _is_stuck(self, now: float) -> bool:
+        """Whether the others do not come to make the communicator; only Open MPI leaves a rank there."""
+        return self._meeting and self._worker.revocable and now - self._began >= MEET_WITHIN
 
     def _hear(self, head: bytearray, attachments: list[Segment]) -> None:
         """Act on what cannot wait, and keep the rest."""

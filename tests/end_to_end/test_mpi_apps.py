@@ -247,6 +247,29 @@ def test_a_member_that_dies_costs_its_rank_and_the_gang_runs_again(jobs: Jobs, l
         assert ended.err.count("is lost: its guardian reports its death") == 4, str(ended)
 
 
+def test_a_death_while_other_gangs_are_just_starting_leaves_none_of_them_waiting_for_ever(jobs: Jobs) -> None:
+    """With Open MPI it can leave ranks in the making of a communicator: they are given up, and the job ends."""
+    script = APPS + """
+    @mpi_app(ranks=2)
+    def twice(number, comm):
+        return comm.allreduce(number)
+
+    @mpi_app(ranks=1)
+    def process(comm):
+        return os.getpid()
+
+    victim = process().result()
+    futures = [twice(number) for number in range(300)]
+    futures[30].result()
+    os.kill(victim, signal.SIGKILL)
+    ended = [future.exception() or future.result() == 2 * number for number, future in enumerate(futures)]
+    assert all(one is True or isinstance(one, NotEnoughRanks) for one in ended), ended
+    print(len(ended), ended[0])
+"""
+    ended = jobs.run(script, ranks=7, limit=120.0)
+    assert (ended.code, ended.out) == (0, "300 True\n"), str(ended)
+
+
 def test_walltime_ends_a_gang_that_computes_or_sleeps(jobs: Jobs) -> None:
     """Python code comes back wherever it is, and no rank is lost."""
     script = APPS + """

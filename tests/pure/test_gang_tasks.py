@@ -272,6 +272,21 @@ def test_too_large_names_what_is_there_and_what_is_lost() -> None:
     ]
 
 
+def test_a_rank_that_says_that_it_is_stuck_is_given_up_and_the_gang_handed_out_again() -> None:
+    stage = Stage()
+    stage.gang(Shape(2))
+    parts = stage.parts()
+    stage.hear(2, record(wire.STUCK, pickle.dumps("it cannot meet")))
+    assert stage.said[-1].startswith("rank 2 on node1 is lost: it cannot meet")
+    assert stage.called_off() == {1: parts[1][0]}
+    stage.answer(1, parts[1][0], wire.DIED)
+    ((_, kind, _, worker),) = stage.received()
+    assert (kind, worker) == (LOST, 2)
+    stage.hear(2, HEADER.pack(parts[2][0], 7, stage.fid, 0, 0.1, wire.DIED, 0))
+    assert "heard of again" in stage.said[-1]
+    assert stage.over()
+
+
 def test_a_gang_that_has_claimed_ranks_is_refused_when_a_loss_leaves_too_few() -> None:
     stage = Stage()
     stage.submit("small")
