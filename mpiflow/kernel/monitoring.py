@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from mpiflow.comm.wire import USAGE
 from mpiflow.data.files import File
 from mpiflow.data.futures import DataFuture
-from mpiflow.errors import DependencyError, JoinError
+from mpiflow.errors import JoinError
 from mpiflow.kernel.futures import AppFuture
 from mpiflow.kernel.task import States
 from mpiflow.monitor.database import MOST_WAITING, Database
@@ -165,7 +165,7 @@ class Monitoring:
         if not again and task.state is not States.joining:
             return
         now, story = _microseconds(time.time()), self._story(task)
-        failures = _failures(task)
+        failures = task.failures()
         self._enter_status(task, story, task.state.name, now)
         self._enter_try(task, story, task.executor, failures, now if again else None)
         if again:
@@ -176,9 +176,9 @@ class Monitoring:
     def ended(self, task: Task) -> None:
         """A task is in its final state."""
         story = self._story(task)
-        now, failures = _microseconds(task.returned), _failures(task)
+        now, failures = _microseconds(task.returned), task.failures()
         self._enter_status(task, story, task.state.name, now)
-        label = task.executor or (self._dfk.places.labels[0] if len(self._dfk.places.labels) == 1 else "")
+        label = task.executor or self._dfk.places.only(task)
         self._enter_try(task, story, label, failures, now)
         self._enter_task(task, story, failures, story.last)
         del self._stories[task.id]
@@ -330,22 +330,6 @@ def _joins(task: Task) -> bool:
     """Whether what a task of a join_app depends on is what its body has returned."""
     joined = task.state is States.joining or task.state is States.exec_done
     return joined or isinstance(getattr(task, "error", None), JoinError)
-
-
-def _failures(task: Task) -> _Failures:
-    """What has failed of a task, as Parsl counts."""
-    state = task.state
-    if not hasattr(task, "fail_count") and state is not States.failed and state is not States.dep_fail:
-        return _UNHURT  # nearly always
-    count, cost = getattr(task, "fail_count", 0), getattr(task, "fail_cost", 0.0)
-    history = list(getattr(task, "fail_history", ()))
-    if state is States.failed or state is States.dep_fail:
-        by_others = isinstance(task.error, DependencyError | JoinError)
-        if by_others or not history:  # the kernel counts failed tries; these are none
-            count, history = count + by_others, [*history, in_words(task.error)]
-        if isinstance(task.error, DependencyError):
-            cost += 1.0
-    return count, cost, history
 
 
 def _numbers_of(futures: Sequence[Future[Any]]) -> str:

@@ -101,6 +101,13 @@ class Places:
             return labels[0]
         return min(labels, key=lambda label: self.load[label] / self.bulk[label].slots)
 
+    def only(self, task: Task) -> str:
+        """Label of the one executor that could have had a task; empty where there are several."""
+        if task.app.join:
+            return INTERNAL
+        labels: Sequence[str] = self.labels if task.app.executors == "all" else task.app.executors
+        return labels[0] if len(labels) == 1 else ""
+
     def move(self, task: Task, label: str) -> None:
         """Have the next try of a task go elsewhere; ValueError for a label that no executor has."""
         self.check(label, task.words)

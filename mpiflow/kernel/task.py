@@ -9,6 +9,9 @@ from threading import Condition, Lock
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from mpiflow.errors import DependencyError, JoinError
+from mpiflow.representation import in_words
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -174,6 +177,24 @@ class Task:
             self.callbacks.append(callback)
         return True
 
+    def failures(self) -> tuple[int, float, Sequence[str]]:
+        """What has failed so far, as Parsl counts: tries, what they cost, and the errors of the latest.
+
+        The kernel counts tries that failed; Parsl also counts, once, the failure of what the task depends on or joins.
+        """
+        state = self.state
+        if not hasattr(self, "fail_count") and state is not States.failed and state is not States.dep_fail:
+            return 0, 0.0, ()  # nearly always
+        count, cost = getattr(self, "fail_count", 0), getattr(self, "fail_cost", 0.0)
+        history = list(getattr(self, "fail_history", ()))
+        if state is States.failed or state is States.dep_fail:
+            by_others = isinstance(self.error, DependencyError | JoinError)
+            if by_others or not history:
+                count, history = count + by_others, [*history, in_words(self.error)]
+            if isinstance(self.error, DependencyError):
+                cost += 1.0
+        return count, cost, history
+
     def as_record(self, args: Sequence[Any] | None = None, kwargs: dict[str, Any] | None = None) -> TaskRecord:
         """The task under Parsl's keys, as ``AppFuture.task_record``.
 
@@ -183,6 +204,8 @@ class Task:
             The arguments with values in the place of futures.
         """
         body = getattr(self, "value", None) if self.state is States.joining else None
+        fail_count, fail_cost, fail_history = self.failures()
+        looked_up = False if self.tries and not self.app.cache else None  # of a cached app the memoizer has said so
         return {
             "id": self.id,
             "try_id": max(0, self.tries - 1),
@@ -194,10 +217,10 @@ class Task:
             "executor": self.executor,
             "status": self.state,
             "depends": list(self.depends),
-            "fail_count": getattr(self, "fail_count", 0),
-            "fail_cost": getattr(self, "fail_cost", 0.0),
-            "fail_history": list(getattr(self, "fail_history", ())),
-            "from_memo": getattr(self, "from_memo", None),
+            "fail_count": fail_count,
+            "fail_cost": fail_cost,
+            "fail_history": list(fail_history),
+            "from_memo": getattr(self, "from_memo", looked_up),
             "hashsum": self.hashsum,
             "memoize": self.app.cache,
             "ignore_for_cache": [*self.app.ignore_for_cache, *getattr(self, "auto", ())],

@@ -422,6 +422,35 @@ def test_a_task_is_tried_again_while_its_budget_lasts(
     assert all("ValueError" in words for words in record["fail_history"])
 
 
+def test_a_record_counts_the_failures_of_others_once(make: Make) -> None:
+    kernel = make(retries=1)
+    failed = call(kernel, flaky(9))
+    follower = call(kernel, add, failed)
+    joined = kernel.call(App(lambda: [failed], join=True), (), {})
+    assert isinstance(joined.exception(LONG), JoinError)
+    assert isinstance(follower.exception(LONG), DependencyError)
+    for future, count, cost in ((failed, 2, 2.0), (follower, 1, 1.0), (joined, 1, 0.0)):
+        record = future.task_record
+        assert (record["fail_count"], record["fail_cost"]) == (count, cost)
+        assert len(record["fail_history"]) == 1
+    assert follower.task_record["fail_history"][0].startswith("DependencyError(")
+    assert joined.task_record["fail_history"][0].startswith("JoinError(")
+
+
+def test_a_record_says_whether_the_result_was_known(make: Make, hand: Hand) -> None:
+    kernel = make(hand)
+    first = call(kernel, add)
+    second = call(kernel, add, first)
+    assert was_given(hand, first)
+    assert first.task_record["from_memo"] is False
+    assert second.task_record["from_memo"] is None
+    hand.finish(first, 1)
+    assert was_given(hand, second)
+    hand.finish(second, 1)
+    assert second.result(LONG) == 1
+    assert second.task_record["from_memo"] is False
+
+
 def test_a_retry_has_the_same_number_and_arguments(make: Make, hand: Hand) -> None:
     kernel = make(hand, retries=1)
     source = call(kernel, add)

@@ -25,6 +25,7 @@ from mpiflow.config import Config
 from mpiflow.data.files import File
 from mpiflow.errors import ConfigurationError
 from mpiflow.executors.base import Executor
+from mpiflow.executors.threads import ThreadPoolExecutor
 from mpiflow.kernel.app import App
 from mpiflow.kernel.dataflow import DataFlowKernel
 from mpiflow.kernel.monitoring import MOST_TEXT, _ranks
@@ -327,6 +328,16 @@ def test_a_memo_hit_and_a_join(kernel: Make, path: Path) -> None:
         ("3,4", "_parsl_internal", None)
     ]
     assert rows(path, "SELECT tasks_completed_count FROM workflow") == [4]  # one of the five is a memo's
+
+
+def test_a_try_that_was_never_sent_has_the_executor_it_would_have_had(kernel: Make, path: Path) -> None:
+    run = kernel(Hand(label="hand"), ThreadPoolExecutor(label="other"))
+    apps = [App(double, executors=["other"]), App(double, executors=["hand", "other"])]
+    failed = run.call(App(fails, executors=["other"]), (), {})
+    for app in apps:
+        assert run.call(app, (failed,), {}).exception(LONG) is not None
+    run.cleanup()
+    assert rows(path, "SELECT task_executor FROM try ORDER BY task_id") == ["other", "other", ""]
 
 
 def test_the_arguments_that_are_recorded(kernel: Make, path: Path, tmp_path: Path) -> None:
