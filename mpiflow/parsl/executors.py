@@ -145,6 +145,8 @@ class MPIExecutor(Farm):
         As for `mpiflow.MPIExecutor`.
     """
 
+    numbers_workers = True
+
     def __init__(
         self, label: str = "MPIExecutor", *, max_workers_per_block: int = 1, mpi_launcher: str = "mpiexec", **given: Any
     ) -> None:

@@ -139,8 +139,12 @@ def test_parsls_executor_lets_so_many_run_and_refuses_what_asks_for_nothing(jobs
     print({future.result() for future in [alone(parsl_resource_specification={"num_nodes": 1}) for _ in range(5)]})
     for wrong in ({}, {"cores": 1}):
         print(alone(parsl_resource_specification=wrong).exception())
+    told = variables(parsl_resource_specification={"num_nodes": 1}).result()
+    print(told["PARSL_WORKER_POOL_ID"], told["PARSL_MPI_NODELIST"], told["PARSL_WORKER_RANK"] in ("0", "1"))
 """
     out = on_nodes(jobs, script, 5).wait().well().splitlines()
     assert out[0].replace("node2", "node1").startswith("{'aprun -n 1 -N 1 -node-list node1 '")
     assert out[1].endswith("MPI mode requires optional parsl_resource_specification keyword argument to be configured")
     assert "takes only num_nodes, num_ranks, ranks_per_node, launcher_options and priority" in out[2]
+    pool, nodes, known = out[3].split()
+    assert (pool, known) == (nodes, "True"), "as in Parsl, whose MPIExecutor is a HighThroughputExecutor"
