@@ -53,6 +53,7 @@ assert AUTO_LOGNAME == -1
 assert parsl.dataflow.errors.DependencyError is mpiflow.errors.DependencyError, "without an import of its own"
 assert pe.AppTimeout is mpiflow.errors.AppTimeout
 assert tuple(map(int, parsl.__version__.split("."))) > (2024,)
+assert parsl.VERSION == parsl.__version__ == parsl.version.VERSION
 assert "python_app" in dir(parsl) and not hasattr(parsl, "nothing_at_all") and not hasattr(parsl, "__wrapped__")
 """
     run(script)
