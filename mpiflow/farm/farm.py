@@ -343,17 +343,11 @@ class Farm:
 
     def give(self, worker: int, attempt: Attempt) -> bool:
         """Give an attempt to this very worker, in a message of its own; whether it has yet to be sent the function."""
-        known = self._workers[worker]
-        attempt.worker = worker
-        attempt.charge = self._seconds.get(attempt.fid, UNKNOWN)
-        known.load += attempt.charge
-        known.held[attempt.aid] = attempt
+        known, bulk = self._workers[worker], Bulk(worker)
+        self._hand(attempt, known, bulk, self._seconds.get(attempt.fid, UNKNOWN))
         known.unacknowledged += 1
         self._queue(known)
-        if attempt.fid in known.functions:
-            return False
-        known.functions.add(attempt.fid)
-        return True
+        return bool(bulk.new_functions)
 
     def load(self, worker: int) -> tuple[int, float]:
         """How many attempts a worker in service holds, and how many seconds they are taken to need."""
