@@ -42,6 +42,8 @@ _FIRST_PSEUDO_STEP = 0xFFFFFFF0
 #: ``OMPI_``, ``PRTE_`` and ``HYDRA_`` take a user's own settings (``OMPI_MCA_btl=...``) with them. prterun
 #: hands its command line to the ranks as ``OMPI_MCA_*`` too (``OMPI_MCA_mpi_ft_enable``,
 #: ``OMPI_MCA_num_procs``), the two cannot be told apart by name, and a stray one steers the MPI of a task.
+#: What is in `ALLOWED` stays as well: no launcher sets it, and without it a task of root, as in most containers, may
+#: not start Open MPI's mpiexec, though the user has said that it may.
 SCRUBBED = (
     "PMI_",
     "PMI2_",
@@ -73,6 +75,14 @@ SCRUBBED = (
     "MPIFLOW_INTERRUPT",  # these are meant for the rank 0 of this launch, not for a farm started by a task
     "MPIFLOW_FRONT",
     "MPIFLOW_VERDICT",
+)
+ALLOWED = frozenset(
+    {
+        "OMPI_ALLOW_RUN_AS_ROOT",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM",
+        "PRTE_ALLOW_RUN_AS_ROOT",
+        "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM",
+    }
 )
 
 
@@ -134,7 +144,7 @@ def is_launcher_variable(name: str) -> bool:
     name : str
         Name of an environment variable.
     """
-    return name.startswith(SCRUBBED)
+    return name.startswith(SCRUBBED) and name not in ALLOWED
 
 
 def _sources(environ: Mapping[str, str]) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:

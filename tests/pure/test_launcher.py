@@ -145,6 +145,12 @@ def test_nothing_below_a_rank_takes_itself_for_one(environ: dict[str, str]) -> N
     assert said(left) is None
 
 
+@pytest.mark.parametrize("name", ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "PRTE_ALLOW_RUN_AS_ROOT"])
+def test_a_task_of_root_may_start_ranks_where_the_user_allows_it(name: str) -> None:
+    assert not is_launcher_variable(name)
+    assert is_launcher_variable("OMPI_COMM_WORLD_RANK")
+
+
 def test_every_scrubbed_prefix_scrubs() -> None:
     assert all(is_launcher_variable(prefix + "X") for prefix in SCRUBBED)
 
