@@ -100,7 +100,8 @@ class TaskLog:
 
     def remembered(self, task: Task) -> None:
         """A task need not run: an equal call has, or does."""
-        self._say("Task %d using result from cache", task.id, task=task.id)
+        if self._logs:
+            self._say("Task %d using result from cache", task.id, task=task.id)
 
     def ended(self, task: Task) -> None:
         """A task is in its final state."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from mpiflow.kernel import task_log as module
 from mpiflow.kernel.app import App
 from mpiflow.kernel.dataflow import DataFlowKernel
 from mpiflow.kernel.reserved import AUTO_LOGNAME
+from mpiflow.monitor.hub import MonitoringHub
 
 
 class Heard(logging.Handler):
@@ -172,6 +175,22 @@ def test_a_result_that_is_remembered_is_told_of_among_the_first_tasks_only(
     assert from_cache == [f"Task {number} using result from cache" for number in (1, 2)]
     assert heard.fields("Task 1 using")[0]["task"] == 1
     assert kernel.counts().done == 5
+
+
+def test_a_monitored_run_hears_of_every_task_and_its_log_of_no_more_than_others(
+    tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TOLD_OF", 3)
+    hub = MonitoringHub(logging_endpoint=f"sqlite:///{tmp_path}/run.db", resource_monitoring_enabled=False)
+    kernel = make_kernel(Hand(by_itself=True), monitoring=hub)
+    app = App(add, cache=True)
+    for _ in range(6):
+        assert kernel.call(app, (1,), {}).result(LONG) == 1
+    kernel.cleanup()
+    from_cache = [line for line in heard.lines() if "from cache" in line]
+    assert from_cache == [f"Task {number} using result from cache" for number in (1, 2)]
+    with closing(sqlite3.connect(tmp_path / "run.db")) as file:
+        assert file.execute("SELECT count(*) FROM task").fetchone() == (6,)
 
 
 def test_records_and_counts_have_parsls_keys() -> None:
