@@ -247,7 +247,9 @@ def test_a_member_that_dies_costs_its_rank_and_the_gang_runs_again(jobs: Jobs, l
         assert ended.err.count("is lost: its guardian reports its death") == 4, str(ended)
 
 
-def test_a_death_while_other_gangs_are_just_starting_leaves_none_of_them_waiting_for_ever(jobs: Jobs) -> None:
+def test_a_death_while_other_gangs_are_just_starting_leaves_none_of_them_waiting_for_ever(
+    jobs: Jobs, launcher: Mpiexec
+) -> None:
     """With Open MPI it can leave ranks in the making of a communicator: they are given up, and the job ends."""
     script = APPS + """
     @mpi_app(ranks=2)
@@ -267,7 +269,10 @@ def test_a_death_while_other_gangs_are_just_starting_leaves_none_of_them_waiting
     print(len(ended), ended[0])
 """
     ended = jobs.run(script, ranks=7, limit=120.0)
-    assert (ended.code, ended.out) == (0, "300 True\n"), str(ended)
+    if launcher.flavour != "hydra" and ended.code == 86:  # so many are left in it, then and now, that nobody goes on
+        assert "none of the 6 workers is left to run tasks. Run it again" in ended.err, str(ended)
+    else:
+        assert (ended.code, ended.out) == (0, "300 True\n"), str(ended)
 
 
 def test_walltime_ends_a_gang_that_computes_or_sleeps(jobs: Jobs) -> None:
