@@ -4,9 +4,14 @@
 whoever is busy included. It is made over our own duplicate of COMM_WORLD, under a tag for each gang: what a member
 that died had begun to say can never be taken for a later gang's.
 
-Once any rank has died, a member or not, Open MPI makes no communicator of that parent any more. Then it is
-`MPI_Comm_create_from_group`, which has no parent. It takes two milliseconds instead of 0.2, and such communicators are
-not revoked: with Open MPI 5.0 a revoke then and now reached another communicator of a member, or crashed it.
+Once any rank has died, a member or not, Open MPI makes no communicator of that parent any more. Then these ranks make
+a *parent* of their own by `MPI_Comm_create_from_group`, and keep it: later gangs of these ranks, or of some of them,
+take it, and rank 0 says which. It has to be rare, for the launcher takes the longer the more of them there have been:
+2 ms at first, a tenth of a second after 250 (Open MPI 5.0). And nothing else of this process may be in MPI meanwhile:
+with a second thread that looked for messages one in some hundreds never came back. Communicators with such a parent
+are not revoked: with Open MPI 5.0 a revoke then and now reached another communicator of a member, or crashed it.
+Rejected: `MPI_Comm_shrink`, for which every rank of the job would have to come, whatever it is at, and whose
+nonblocking form fails there; and merged intercommunicators, which need a bridge without dead members as well.
 
 A communicator is freed when all went well. After a failure it stays: messages may still be under way in it, and MPI
 would hand its number, and with it those messages, to the next one. That costs a number out of some thousands.
@@ -28,11 +33,13 @@ Communicator = MPI.Intracomm
 _FIRST_TAG, _TAGS = 16, 32_000
 #: What MPI reports where others do not go on: a peer has died, or somebody has revoked the communicator.
 _OTHERS = {MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED}
-#: MPICH has no word of its own for it.
-_PERHAPS_OTHERS = {MPI.ERR_OTHER, MPI.ERR_INTERN, MPI.ERR_UNKNOWN}
+#: MPICH has no word of its own for it, and Open MPI none where a member dies while a parent is made.
+_PERHAPS_OTHERS = {MPI.ERR_OTHER, MPI.ERR_INTERN, MPI.ERR_UNKNOWN, MPI.ERR_UNSUPPORTED_OPERATION}
+#: What earlier gangs of this process have left as parents, by the number of the gang.
+_parents: dict[int, Communicator] = {}
 
 
-def communicator(comm: MPIComm, ranks: Sequence[int], number: int, parent: bool) -> Communicator:
+def communicator(comm: MPIComm, ranks: Sequence[int], number: int, parent: int) -> Communicator:
     """A communicator of these ranks in this order; collective over them, and them only.
 
     Parameters
@@ -43,16 +50,16 @@ def communicator(comm: MPIComm, ranks: Sequence[int], number: int, parent: bool)
         In the world.
     number : int
         Of the gang: the same on each of them.
-    parent : bool
-        Whether it may have a parent.
+    parent : int
+        Its parent, as in `wire.GANG`.
     """
     group = comm.world.Get_group()
     members = group.Incl(ranks)
     try:
-        if parent:
-            made = comm.world.Create_group(members, _FIRST_TAG + number % _TAGS)
-        else:
-            made = MPI.Intracomm.Create_from_group(members, f"mpiflow-{number}")
+        if parent == number:
+            _parents[number] = MPI.Intracomm.Create_from_group(members, f"mpiflow-{number}")
+            _parents[number].Set_errhandler(MPI.ERRORS_RETURN)
+        made = (_parents[parent] if parent else comm.world).Create_group(members, _FIRST_TAG + number % _TAGS)
     finally:
         members.Free()
         group.Free()

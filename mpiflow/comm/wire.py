@@ -41,6 +41,7 @@ DIED       worker → rank 0    pickled words: how the process that ran the task
 OVERTIME   worker → rank 0    the task was ended at its walltime: nothing; at its memory limit: limit and peak, u64 each
 OUTPUT     worker → rank 0    what tasks printed: pickled list of (tid, fid, stream, text, bytes left out)
 STUCK      worker → rank 0    pickled words: what this rank does not come back from; it says nothing more until it does
+MET        worker → rank 0    nothing; this member of a gang has its communicator. Where gangs meet one after the other
 BYE        worker → rank 0    nothing; its last word, the runners have gone
 LEAVING    runner → worker    nothing; it ends now, so that what it was given ahead is for another
 STACK_TEXT worker → rank 0    pickled list of (what, text): the rank itself, then each runner
@@ -67,8 +68,9 @@ EXCESS = Struct("<QQ")
 #: then; whether there is more than that; process, processes below it, processor, memory in percent of the node's; CPU
 #: time of user and system, address space, memory, characters read and written, context switches of both kinds, state.
 USAGE = Struct("<dd??IIhfddQQQQQQc")
-#: Payload of a TASK_GANG begins with a number of the gang, whether any rank of the job has died, and a count of the
-#: gang's ranks; then those, u32 each, in order.
+#: Payload of a TASK_GANG begins with the number of the gang, that of its communicator's parent (0: all ranks of the
+#: job; of an earlier gang: the one that it left; its own: there is none yet), and a count of the gang's ranks; then
+#: those, u32 each, in order.
 GANG = Struct("<III")
 #: Payloads and buffers above this many bytes travel beside the stream. Below it a copy is cheaper than
 #: another message (MPI) or another file descriptor (a runner).
@@ -104,6 +106,7 @@ LEAVING: Final = 26
 NOT_BEGUN: Final = 27
 USED: Final = 28
 STUCK: Final = 29
+MET: Final = 30
 
 
 def record(kind: int, payload: bytes = b"", aid: int = 0, tid: int = 0, fid: int = 0) -> bytes:

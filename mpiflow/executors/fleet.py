@@ -277,7 +277,8 @@ class Fleet:
             if self.gangs is None:
                 from mpiflow.executors.gangs import GangMaster
 
-                self.gangs = GangMaster(self, self._farm, self._flush)
+                one_meets = self._settings.get("protection") == "ULFM"
+                self.gangs = GangMaster(self, self._farm, self._flush, one_meets)
             self.gangs.submit(tasks)
 
     def _tell_forgotten(self) -> None:
@@ -393,6 +394,9 @@ class Fleet:
                     losses.presence.answered.add(peer)
             elif kind == wire.USED:
                 self._used(peer, aid, head[start:position])
+            elif kind == wire.MET:
+                if self.gangs is not None:
+                    self.gangs.on_met(peer)
             else:
                 self._hear(peer, kind, pickle.loads(head[start:position]))
         if losses is not None:

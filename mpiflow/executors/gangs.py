@@ -42,6 +42,9 @@ MOST_WAITING = 10
 #: Seconds after which a rank that was called off and says nothing is taken for lost. More than `worker.gangs.GRACE`:
 #: where it can, it ends itself and is seen to.
 GIVE_UP_AFTER = 15.0
+#: The same for a gang that was still making its communicator: no other gang starts meanwhile, and MPI does not let
+#: them out.
+GIVE_UP_MEETING_AFTER = 5.0
 #: Seconds in which the death of a rank is noticed, wherever it is: less than `worker.gangs.GRACE`.
 OWN_DEATH_SEEN_WITHIN = 4.0
 #: Seconds that a rank has to notice by itself that the walltime is over.
@@ -65,7 +68,7 @@ class GangTask:
         What its environment is made of, for a program of several nodes; it runs in a runner of the first one.
     """
 
-    __slots__ = ("called_off", "delivery", "due", "failure", "gang", "loss", "parts", "program", "value", "wanted")
+    __slots__ = ("called_off_at", "delivery", "due", "failure", "gang", "loss", "parts", "program", "value", "wanted")
 
     def __init__(
         self, delivery: Delivery, shape: Shape, among: frozenset[int], lane: Lane, program: Program | None = None
@@ -81,7 +84,8 @@ class GangTask:
         self.loss: Answer | None = None
         #: When something is to be done about it, in seconds of `time.monotonic`; 0: never.
         self.due = 0.0
-        self.called_off = False
+        #: When its members were told to come back; 0: never.
+        self.called_off_at = 0.0
         #: Whether anybody waits for its answer.
         self.wanted = True
 
@@ -97,18 +101,25 @@ class GangMaster:
         The same's.
     flush : callable
         Sends what the farm has to give out.
+    one_meets : bool
+        Whether gangs make their communicators one after the other: under ULFM.
     """
 
-    def __init__(self, fleet: Fleet, farm: Farm, flush: Callable[[], None]) -> None:
+    def __init__(self, fleet: Fleet, farm: Farm, flush: Callable[[], None], one_meets: bool) -> None:
         self._fleet = fleet
         self._farm = farm
         self._flush = flush
-        self.gangs = Gangs(farm, lambda worker: str(fleet.hosts[worker]["host"]))
+        self._one_meets = one_meets
+        self.gangs = Gangs(farm, lambda worker: str(fleet.hosts[worker]["host"]), one_meets)
         self._inbox: deque[Answer] = deque()
         #: By the number of the executor's delivery, and by that of each member's attempt.
         self._tasks: dict[int, GangTask] = {}
         self._parts: dict[int, GangTask] = {}
         self._started = 0
+        #: Ranks of gangs whose communicator can be the parent of later ones, by number.
+        self._parents: dict[int, frozenset[int]] = {}
+        #: One that is being made: its number, its ranks, and those that have not said yet that they have it.
+        self._founding: tuple[int, frozenset[int], set[int]] = (0, frozenset(), set())
         #: Whether ranks may have become free otherwise than by an answer.
         self._given_up = False
 
@@ -207,8 +218,7 @@ class GangMaster:
             self._send(task, first, task.program.kind, head, beside)
         else:
             members = struct.pack(f"<{len(ranks)}I", *ranks)
-            hurt = self._fleet.losses is not None and bool(self._fleet.losses.dead)
-            payload = GANG.pack(self._started, hurt, len(ranks)) + members + delivery.record
+            payload = GANG.pack(self._started, self._parent(ranks), len(ranks)) + members + delivery.record
             for rank in ranks:
                 self._send(task, rank, wire.TASK_GANG, payload, delivery.attachments)
             if delivery.task.walltime:
@@ -217,6 +227,27 @@ class GangMaster:
                 self._fleet.losses.presence.in_gang.update(ranks)
         delivery.worker = ranks[0]
         delivery.record, delivery.attachments = b"", ()
+
+    def _parent(self, ranks: Sequence[int]) -> int:
+        """The parent of the next gang's communicator, see `wire.GANG`: the smallest without a rank that has died."""
+        dead = self._fleet.losses.dead if self._fleet.losses is not None and self._one_meets else None
+        if not dead:
+            return 0
+        self._parents = {number: whose for number, whose in self._parents.items() if not whose & dead}
+        wide = [number for number, whose in self._parents.items() if whose.issuperset(ranks)]
+        if wide:
+            return min(wide, key=lambda number: len(self._parents[number]))
+        self._founding = (self._started, frozenset(ranks), set(ranks))
+        return self._started
+
+    def on_met(self, worker: int) -> None:
+        """A member has its communicator."""
+        self.gangs.on_met(worker)
+        number, ranks, missing = self._founding
+        if worker in missing:
+            missing.discard(worker)
+            if not missing:
+                self._parents[number] = ranks
 
     def _send(self, gang: GangTask, worker: int, kind: int, payload: bytes, beside: Sequence[Any]) -> None:
         """Give a member its part."""
@@ -267,7 +298,7 @@ class GangMaster:
 
     def _ended_itself(self, task: GangTask) -> bool:
         """Whether a loss now is that of a rank that was called off and did not come back, and so no reason."""
-        return task.called_off and time.monotonic() > task.due - GIVE_UP_AFTER + OWN_DEATH_SEEN_WITHIN
+        return 0 < task.called_off_at < time.monotonic() - OWN_DEATH_SEEN_WITHIN
 
     def _conclude(self, task: GangTask) -> None:
         """All members have answered: tell the executor."""
@@ -299,16 +330,17 @@ class GangMaster:
 
     def _call_off(self, task: GangTask) -> None:
         """Have the members come back that have not."""
-        if task.called_off:
+        if task.called_off_at:
             return
-        task.called_off = True
-        task.due = time.monotonic() + GIVE_UP_AFTER
+        task.called_off_at = time.monotonic()
+        meets = self.gangs.meeting.intersection(task.gang.ranks)
+        task.due = task.called_off_at + (GIVE_UP_MEETING_AFTER if meets else GIVE_UP_AFTER)
         for part in task.parts.values():
             self._fleet.comm.send(part.worker, wire.record(wire.DROP, part.aid.to_bytes(8, "little")))
 
     def _overdue(self, task: GangTask) -> None:
         """Its walltime is over, or the time to come back."""
-        if not task.called_off:
+        if not task.called_off_at:
             task.failure = task.failure or (task.delivery, OVERTIME, memoryview(b""), (), task.delivery.worker)
             self._call_off(task)
             return

@@ -15,6 +15,10 @@ turns, so gangs without end do not starve small tasks either.
 will do. Claims are chosen anew with every plan, so a rank that has become idle takes the place of one that is at a
 long task. Ranks come by node and then by number, which is the order in the gang's communicator.
 
+**One at a time.** Where the death of a rank leaves those for ever in MPI who are making a communicator just then, one
+gang *meets*, and the next one starts when all of its ranks have said that they have met: a death costs one gang's ranks
+then, and not every rank that had a gang to start. Elsewhere gangs start as soon as their ranks are idle.
+
 **Whole nodes.** A program of several nodes has all ranks of its nodes withheld, though only the first of them
 runs anything of ours.
 
@@ -138,6 +142,8 @@ class Gangs:
         Whose workers they are for; it is told which ones to withhold.
     host_of : callable
         The node of a worker, by its name.
+    one_meets : bool, optional
+        Whether a gang starts only when the one before it has met; not those of whole nodes, which make no communicator.
 
     Examples
     --------
@@ -150,9 +156,12 @@ class Gangs:
     [('solve', [1, 2])]
     """
 
-    def __init__(self, farm: Farm, host_of: Callable[[int], str]) -> None:
+    def __init__(self, farm: Farm, host_of: Callable[[int], str], one_meets: bool = False) -> None:
         self._farm = farm
         self._host_of = host_of
+        self._one_meets = one_meets
+        #: Ranks of the gang that meets which have not said that they have; empty where gangs start as they can.
+        self.meeting: set[int] = set()
         #: Those that wait, in the order in which they are served.
         self.waiting: list[Gang] = []
         #: Those that run, by rank.
@@ -179,9 +188,14 @@ class Gangs:
         self.waiting.remove(gang)
         return True
 
+    def on_met(self, worker: int) -> None:
+        """A rank of a gang has its communicator."""
+        self.meeting.discard(worker)
+
     def on_left(self, gang: Gang, worker: int) -> None:
         """A rank has done its part of a gang, or is lost."""
         del self.running[worker]
+        self.meeting.discard(worker)
         gang.ranks.remove(worker)
         self._farm.release(worker)
         if not gang.ranks:
@@ -220,6 +234,8 @@ class Gangs:
                 continue
             free.difference_update(gang.ranks)
             claimed.update(gang.ranks)
+            if self.meeting and not gang.shape.whole:
+                continue
             if not any(self._farm.load(worker)[0] for worker in gang.ranks):
                 self._start(gang)
                 started.append(gang)
@@ -240,6 +256,8 @@ class Gangs:
         self.running.update(dict.fromkeys(gang.ranks, gang))
         if gang.shape.whole:
             self._whole.update((self._host_of(worker), gang) for worker in gang.ranks)
+        elif self._one_meets:
+            self.meeting.update(gang.ranks)
 
     def _keep_off(self) -> None:
         """Withhold workers that have come, or have come back, to a node that is given out as a whole."""
@@ -356,6 +374,8 @@ class Gangs:
         for gang in {id(gang): gang for gang in self.running.values()}.values():
             assert all(self.running.get(worker) is gang for worker in gang.ranks)
             assert gang.lane.most is None or gang.lane.running <= gang.lane.most
+        assert self.meeting <= self.running.keys()
+        assert len({id(self.running[worker]) for worker in self.meeting}) <= 1
         withheld = self._claimed | self.running.keys()
         for worker in self._farm.workers:
             assert self._farm.is_withheld(worker) == (worker in withheld), f"worker {worker}"

@@ -13,9 +13,11 @@ for later, and hears when the gang is called off, because another member has fai
 3. after `GRACE` seconds this process ends itself by SIGKILL, where the job outlives that. With MPICH nothing else
    ends a collective that lacks a member. The rank is lost, and is said to be; the job goes on without it.
 
-With Open MPI a death also leaves ranks for ever in the making of their communicator. Such a rank does not end
-itself: at its death all gangs that are at that point just then would be left there (seen with 5.0), until no rank is
-there any more. Rank 0 gives it up, and it lives until rank 0 goes.
+With Open MPI a death also leaves ranks for ever in the making of their communicator, be it a member's or another's:
+no revoke and no timeout reaches them there (seen with 5.0: what it waits for inside is never looked at again). So under
+ULFM gangs make theirs one after the other, for which each member says that it has its own, and one death costs at
+most the ranks of one gang. Such a rank does not end itself, for its death would be the next one: rank 0 gives it up,
+and it lives until rank 0 goes.
 
 Where a second thread may not call MPI, nobody listens, and rank 0 gives the rank up in the end.
 """
@@ -85,8 +87,8 @@ class Part:
         self._comm = comm
         self._worker = worker
         self._task = task
-        self._number, hurt, count = GANG.unpack_from(task.record)
-        self._revocable = worker.revocable and not hurt
+        self._number, self._parent, count = GANG.unpack_from(task.record)
+        self._revocable = worker.revocable and not self._parent
         start = GANG.size
         self.arguments = task.record[start + 4 * count :]
         self.ranks = list(task.record[start : start + 4 * count].cast("I"))
@@ -99,11 +101,13 @@ class Part:
         self.called_off = worker.called_off
         #: Whether MPI has said that other ranks do not go on; None: perhaps.
         self.broken: bool | None = False
-        self._began = self._called_off_at = time.monotonic()
+        self._began = self._called_off_at = self._beaten = time.monotonic()
         #: Whether it is making the communicator.
         self._meeting = False
         self._ended = allocate_lock()
         self._listener_gone = allocate_lock()
+        #: Held by the thread that sends or receives.
+        self._talking = allocate_lock()
         #: Messages that the rank takes when the function has returned.
         self.later: list[tuple[bytearray, list[Segment]]] = []
 
@@ -133,8 +137,10 @@ class Part:
         """
         self._meeting = True
         try:
-            parent = self._revocable or not self._worker.revocable
-            self._made = communicator(self._comm, self.ranks, self._number, parent)
+            self._made = communicator(self._comm, self.ranks, self._number, self._parent)
+            if self._worker.revocable:
+                with self._talking:
+                    self._comm.send(0, wire.record(wire.MET))
         except Exception as error:
             self._failed = error
             self.broken = is_of_others(error)
@@ -199,22 +205,12 @@ class Part:
 
     def _listening(self) -> None:
         comm, worker = self._comm, self._worker
-        beaten = interrupted = time.monotonic()
+        interrupted = time.monotonic()
         try:
             while not self._ended.acquire(timeout=LISTEN_EVERY):
-                for _, head, attachments in comm.poll():
-                    self._hear(head, attachments)
+                with self._talking:
+                    overdue = self._talk()
                 now = time.monotonic()
-                overdue = self.called_off and now - self._called_off_at >= GRACE
-                if not overdue and self._is_stuck(now):
-                    overdue = self.called_off = True
-                    self._called_off_at = now - GRACE
-                    words = f"it cannot make a communicator for task {self._task.tid}: another rank has died meanwhile"
-                    comm.send(0, wire.record(wire.STUCK, dumps(words, 5)))
-                # One that is overdue says nothing: rank 0 gives it up, and would take it back for any word of it.
-                if now - beaten >= worker.heartbeat and not overdue:
-                    beaten = now
-                    comm.beat()
                 if comm.lost:
                     self._call_off(now)
                 if self.called_off and self._inside and now - interrupted >= AGAIN_EVERY:
@@ -224,6 +220,25 @@ class Part:
                     self._end_rank()
         finally:
             self._listener_gone.release()
+
+    def _talk(self) -> bool:
+        """Hear and answer rank 0; whether this rank has had the time to come back, and has not."""
+        now = time.monotonic()
+        if self._meeting and self._parent == self._number and not self._is_stuck(now):
+            return False  # without a parent nobody else may be in MPI (`comm.gangs`)
+        for _, head, attachments in self._comm.poll():
+            self._hear(head, attachments)
+        overdue = self.called_off and now - self._called_off_at >= GRACE
+        if not overdue and self._is_stuck(now):
+            overdue = self.called_off = True
+            self._called_off_at = now - GRACE
+            words = f"it cannot make a communicator for task {self._task.tid}: another rank has died meanwhile"
+            self._comm.send(0, wire.record(wire.STUCK, dumps(words, 5)))
+        # One that is overdue says nothing: rank 0 gives it up, and would take it back for any word of it.
+        if now - self._beaten >= self._worker.heartbeat and not overdue:
+            self._beaten = now
+            self._comm.beat()
+        return overdue
 
     def _is_stuck(self, now: float) -> bool:
         """Whether the others do not come to make the communicator; only Open MPI leaves a rank there."""

@@ -33,6 +33,13 @@ Form = Literal["mpiexec", "own", "lone", "plain"]
 MARK = "FARM_TEST_MARK"
 #: What a launcher tells its ranks, by prefix; none of it may come from the shell that runs the tests.
 LAUNCHERS_OWN = ("PMI_", "PMI2_", "PMIX_", "OMPI_", "PRTE_", "OPAL_", "HYDRA_", "HYDI_", "MPI_LOCAL", "PALS_")
+#: What prterun, the launcher of Open MPI, says of its own connection to a process that has died: it may be just about
+#: to send something there. By its pid it is prterun's; no rank has a descriptor of such a number.
+OF_THE_DEAD = re.compile(
+    r"^\[warn\] Epoll MOD\(\d+\) on fd \d+ failed\. .*: Bad file descriptor\n"
+    r"|^\[[^\]]+:\d+\] pmix_ptl_base: send_msg: write failed: (Connection reset by peer|Broken pipe) .*\n",
+    re.MULTILINE,
+)
 #: Variables that a test sets itself where it wants them.
 NOT_INHERITED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MPIFLOW_")
 

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from launching import OF_THE_DEAD
 
 from mpiflow.exitcodes import DRAINED
 
@@ -59,8 +60,11 @@ APPS = """
     def squares_are_right():
         assert [future.result() for future in [square(i) for i in range(100)]] == [i * i for i in range(100)]
 """
-#: What is not to be taken for mpiflow's own words.
-NOISE = re.compile(r"^(?!mpiflow: ).*\n", re.MULTILINE)
+
+
+def noise(err: str) -> list[str]:
+    """What is neither mpiflow's word nor the launcher's of a process that has died."""
+    return re.findall(r"^(?!mpiflow: ).*\n", OF_THE_DEAD.sub("", err), re.MULTILINE)
 
 
 def wait_for(path: Path, limit: float = 30.0) -> None:
@@ -189,7 +193,7 @@ def test_exception_on_one_member_fails_the_task_and_says_where(jobs: Jobs, launc
     else:
         assert len(re.findall("was called off, and has not come back", ended.err)) == 3
         assert "2 workers go on" in ended.err
-    assert not NOISE.findall(ended.err)
+    assert not noise(ended.err)
 
 
 def test_leaving_and_results_that_cannot_travel(jobs: Jobs) -> None:
@@ -236,7 +240,7 @@ def test_a_member_that_dies_costs_its_rank_and_the_gang_runs_again(jobs: Jobs, l
 """
     ended = jobs.run(script, ranks=7)
     assert ended.code == 5, str(ended)
-    assert not NOISE.findall(ended.err), str(ended)
+    assert not noise(ended.err), str(ended)
     if launcher.flavour == "openmpi":
         assert ended.out == "ran again on 4 ranks\ngoes on with True\n"
         assert "MPI reports its death" in ended.err
@@ -247,10 +251,8 @@ def test_a_member_that_dies_costs_its_rank_and_the_gang_runs_again(jobs: Jobs, l
         assert ended.err.count("is lost: its guardian reports its death") == 4, str(ended)
 
 
-def test_a_death_while_other_gangs_are_just_starting_leaves_none_of_them_waiting_for_ever(
-    jobs: Jobs, launcher: Mpiexec
-) -> None:
-    """With Open MPI it can leave ranks in the making of a communicator: they are given up, and the job ends."""
+def test_a_death_while_other_gangs_are_just_starting_costs_the_ranks_of_one_gang_at_most(jobs: Jobs) -> None:
+    """Its partner waits for it, in the making of their communicator or later; no other gang notices."""
     script = APPS + """
     @mpi_app(ranks=2)
     def twice(number, comm):
@@ -264,15 +266,39 @@ def test_a_death_while_other_gangs_are_just_starting_leaves_none_of_them_waiting
     futures = [twice(number) for number in range(300)]
     futures[30].result()
     os.kill(victim, signal.SIGKILL)
-    ended = [future.exception() or future.result() == 2 * number for number, future in enumerate(futures)]
-    assert all(one is True or isinstance(one, NotEnoughRanks) for one in ended), ended
-    print(len(ended), ended[0])
+    print([future.result() for future in futures] == [2 * number for number in range(300)])
 """
     ended = jobs.run(script, ranks=7, limit=120.0)
-    if launcher.flavour != "hydra" and ended.code == 86:  # so many are left in it, then and now, that nobody goes on
-        assert "none of the 6 workers is left to run tasks. Run it again" in ended.err, str(ended)
-    else:
-        assert (ended.code, ended.out) == (0, "300 True\n"), str(ended)
+    assert (ended.code, ended.out) == (0, "True\n"), str(ended)
+    assert ended.err.count("is lost") <= 2, str(ended)
+
+
+def test_two_deaths_among_gangs_of_changing_ranks_cost_no_result(jobs: Jobs) -> None:
+    """What is made after a death has other parents, and these can die, too."""
+    script = APPS + """
+    @mpi_app(ranks=2)
+    def two(number, comm):
+        return comm.allreduce(number)
+
+    @mpi_app(ranks=3)
+    def three(number, comm):
+        return comm.allreduce(number)
+
+    @mpi_app(ranks=1)
+    def process(comm):
+        time.sleep(0.05)
+        return os.getpid()
+
+    first, second = sorted({future.result() for future in [process() for _ in range(20)]})[:2]
+    futures = [(two, three)[number % 2](number) for number in range(400)]
+    for victim, number in (first, 100), (second, 250):
+        futures[number].result()
+        os.kill(victim, signal.SIGKILL)
+    print([future.result() for future in futures] == [(2, 3)[number % 2] * number for number in range(400)])
+"""
+    ended = jobs.run(script, ranks=10, limit=120.0)
+    assert (ended.code, ended.out) == (0, "True\n"), str(ended)
+    assert ended.err.count("is lost") <= 6, str(ended)
 
 
 def test_walltime_ends_a_gang_that_computes_or_sleeps(jobs: Jobs) -> None:
@@ -353,7 +379,7 @@ def test_the_script_ends_while_a_gang_runs(jobs: Jobs) -> None:
     ended = jobs.run(script, ranks=4)
     assert ended.code == 4, str(ended)
     assert ended.seconds < 25
-    assert not NOISE.findall(ended.err), str(ended)
+    assert not noise(ended.err), str(ended)
 
 
 def test_retries_try_the_whole_gang_again_and_results_are_remembered(jobs: Jobs) -> None:

@@ -26,11 +26,11 @@ TASK = cast(Task, SimpleNamespace(id=7, words="task 7 (f)", walltime=0.0, memory
 class Stage(Play):
     """A fleet on paper whose workers can be lost."""
 
-    def __init__(self, peers: int = 4) -> None:
+    def __init__(self, peers: int = 4, protection: str = "") -> None:
         super().__init__(1)
         self.said: list[str] = []
         self.comm = Paper(peers)
-        settings = {"directory": "/", "path": [], "in_rank": False}
+        settings = {"directory": "/", "path": [], "in_rank": False, "protection": protection}
         self.fleet = Fleet(self.comm, settings, lambda *_: None, Limits(), self.said.append)
         self.fid = self.fleet.register("f", b"function")
         self.fleet.configure(1, self.comm.peers)
@@ -152,11 +152,54 @@ def test_where_mpi_speaks_of_others_and_none_is_lost_it_is_tried_again() -> None
     assert stage.over()
 
 
-def test_members_are_told_that_a_rank_has_died() -> None:
-    stage = Stage()
+def parents(stage: Stage) -> dict[int, int]:
+    """By rank, the parents of the communicators that have been started since the last look."""
+    return {peer: GANG.unpack_from(payload)[1] for peer, (_, payload) in stage.parts().items()}
+
+
+def test_after_a_death_gangs_make_a_parent_of_their_own_and_later_ones_take_it() -> None:
+    stage = Stage(8, protection="ULFM")
+    stage.gang(Shape(2))
+    assert parents(stage) == {1: 0, 2: 0}
+    stage.hear(1, record(wire.MET))
+    stage.hear(2, record(wire.MET))
+    stage.dies(8)
+    four = stage.gang(Shape(4))
+    assert parents(stage) == dict.fromkeys((3, 4, 5, 6), 2), "its own number: there is none yet"
+    for peer in 3, 4, 5, 6:
+        assert stage.parts() == {}
+        stage.hear(peer, record(wire.MET))
+    for aid, part in list(four.parts.items()):
+        stage.answer(part.worker, aid, wire.DONE)
+    stage.gang(Shape(2))
+    assert parents(stage) == {3: 2, 4: 2}, "that of the second gang, in which both have been"
+    for peer in 3, 4:
+        stage.hear(peer, record(wire.MET))
+    stage.gang(Shape(1))
+    assert parents(stage) == {7: 4}, "it was in none"
+    stage.hear(7, record(wire.MET))
+    stage.dies(5)
+    stage.gang(Shape(1))
+    assert parents(stage) == {6: 5}, "no parent with a rank that has died"
+
+
+def test_a_parent_that_not_all_have_made_is_none() -> None:
+    stage = Stage(4, protection="ULFM")
     stage.dies(4)
     stage.gang(Shape(2))
-    assert {GANG.unpack_from(payload)[1] for _, payload in stage.parts().values()} == {1}
+    (first, (aid, _)), (second, (other, _)) = stage.parts().items()
+    stage.hear(first, record(wire.MET))
+    stage.answer(second, other, wire.DIED)
+    stage.answer(first, aid, wire.DIED)
+    stage.gang(Shape(2))
+    assert set(parents(stage).values()) == {2}
+
+
+def test_without_ulfm_a_death_changes_nothing() -> None:
+    stage = Stage(protection="guardian")
+    stage.dies(4)
+    stage.gang(Shape(2))
+    assert parents(stage) == {1: 0, 2: 0}
 
 
 def test_ranks_that_end_because_they_were_called_off_are_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,6 +328,38 @@ def test_a_rank_that_says_that_it_is_stuck_is_given_up_and_the_gang_handed_out_a
     stage.hear(2, HEADER.pack(parts[2][0], 7, stage.fid, 0, 0.1, wire.DIED, 0))
     assert "heard of again" in stage.said[-1]
     assert stage.over()
+
+
+def test_under_ulfm_the_next_gang_starts_when_all_of_one_have_met() -> None:
+    stage = Stage(protection="ULFM")
+    stage.gang(Shape(2))
+    stage.gang(Shape(2))
+    assert stage.parts().keys() == {1, 2}
+    stage.hear(1, record(wire.MET))
+    assert stage.parts() == {}
+    stage.hear(2, record(wire.MET))
+    assert stage.parts().keys() == {3, 4}
+
+
+def test_a_gang_in_whose_meeting_a_rank_dies_holds_the_others_up_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(protection="ULFM")
+    stage.gang(Shape(2))
+    stage.parts()
+    stage.gang(Shape(2))
+    stage.dies(2)
+    stage.listen()
+    assert stage.parts() == {}
+    monkeypatch.setattr(gangs_module, "GIVE_UP_MEETING_AFTER", 0.0)
+    stage = Stage(protection="ULFM")
+    stage.gang(Shape(2))
+    stage.parts()
+    stage.gang(Shape(2))
+    stage.dies(2)
+    stage.listen()
+    assert stage.said[-1].startswith("rank 1 on node1 is lost: it does not come back from task 7 (f)")
+    assert stage.parts().keys() == {3, 4}
+    ((_, kind, _, _),) = stage.received()
+    assert kind == LOST
 
 
 def test_a_gang_that_has_claimed_ranks_is_refused_when_a_loss_leaves_too_few() -> None:

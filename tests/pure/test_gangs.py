@@ -15,11 +15,11 @@ from mpiflow.farm.gangs import Gang, Gangs, Lane, Plan, Shape
 class Play:
     """A farm with gangs, and what a test needs to have its workers work."""
 
-    def __init__(self, *nodes: int) -> None:
+    def __init__(self, *nodes: int, one_meets: bool = False) -> None:
         """So many workers on each node."""
         self.farm = Farm()
         self.hosts: dict[int, str] = {}
-        self.gangs = Gangs(self.farm, self.hosts.__getitem__)
+        self.gangs = Gangs(self.farm, self.hosts.__getitem__, one_meets)
         self.aids = count()
         for number, workers in enumerate(nodes):
             for _ in range(workers):
@@ -221,6 +221,28 @@ def test_a_rank_that_comes_late_to_a_node_that_is_given_out_is_kept_off_it() -> 
     assert len(play.farm.held) == 3
 
 
+def test_where_one_meets_the_next_waits_until_all_of_its_ranks_have_met_or_left() -> None:
+    play = Play(6, 1, one_meets=True)
+    whole = play.gang(Shape(0, nodes=1), among=frozenset({7}))
+    first, second, third = (play.gang(Shape(2)) for _ in range(3))
+    other = play.gang(Shape(0, nodes=1), among=frozenset({7}))
+    assert play.step().started == [whole, first], "whole nodes make no communicator"
+    play.end(whole)
+    assert play.step().started == [other]
+    play.small(9)
+    play.step()
+    assert play.farm.held == {}, "what the others have claimed they keep"
+    play.gangs.on_met(first.ranks[0])
+    assert play.step().started == []
+    play.gangs.on_met(first.ranks[1])
+    assert play.step().started == [second]
+    play.gangs.on_met(second.ranks[0])
+    lost = second.ranks[1]
+    play.farm.on_lost(lost)
+    play.gangs.on_left(second, lost)
+    assert play.step().started == [third]
+
+
 def test_a_lane_lets_only_so_many_run() -> None:
     play = Play(1, 1, 1)
     lane = Lane(2)
@@ -293,15 +315,18 @@ def test_a_shape_in_words() -> None:
 class Life(RuleBasedStateMachine):
     """Gangs and small tasks come and end, workers come and go, in any order."""
 
-    @initialize(nodes=st.lists(st.integers(1, 4), min_size=1, max_size=4))
-    def begin(self, nodes: list[int]) -> None:
-        self.play = Play(*nodes)
+    @initialize(nodes=st.lists(st.integers(1, 4), min_size=1, max_size=4), one_meets=st.booleans())
+    def begin(self, nodes: list[int], one_meets: bool) -> None:
+        self.play = Play(*nodes, one_meets=one_meets)
         self.lane = Lane(2)
         self.running: list[Gang] = []
         self.order: list[Gang] = []
 
     def run(self) -> None:
+        meeting = self.play.gangs.meeting.copy()
         plan = self.play.step()
+        if meeting:
+            assert all(gang.shape.whole for gang in plan.started)
         for gang in plan.started:
             self.running.append(gang)
             assert len(set(gang.ranks)) == len(gang.ranks)
@@ -350,6 +375,12 @@ class Life(RuleBasedStateMachine):
         for worker in gang.ranks.copy() if whole or gang.shape.whole else gang.ranks[:1]:
             self.play.gangs.on_left(gang, worker)
         self.running = [gang for gang in self.running if gang.ranks]
+        self.run()
+
+    @precondition(lambda self: self.play.gangs.meeting)
+    @rule(data=st.data())
+    def member_meets(self, data: st.DataObject) -> None:
+        self.play.gangs.on_met(data.draw(st.sampled_from(sorted(self.play.gangs.meeting))))
         self.run()
 
     @precondition(lambda self: self.play.gangs.waiting)
