@@ -24,6 +24,8 @@ Runtime: actual ([\d.]+)s vs target ([\d.]+)s
 Tasks per second: ([\d.]+)
 """
 )
+#: Times are printed as whole milliseconds: more than a half one is not lost by that.
+ROUNDED = 0.00051
 THE_END = "Tests complete - leaving DFK block\nThe end\n"
 
 
@@ -40,10 +42,10 @@ def test_batches_grow_until_one_takes_the_target_time(jobs: Jobs, form: Form) ->
     found = batches(jobs.command(jobs.line(form, 3, ["perf", "--time", "0.4"])).wait().well())
     assert found[0][0] == 10
     assert len(found) >= 2
-    assert all(took < 0.75 * 0.4 for _, took, _ in found[1:-1])
+    assert all(took <= 0.75 * 0.4 for _, took, _ in found[1:-1])
     assert found[-1][1] >= 0.75 * 0.4
     for (size, took, rate), (following, _, _) in pairwise(found):
-        assert rate == pytest.approx(size / took, rel=0.05, abs=20)
+        assert size / (took + ROUNDED) < rate < size / (took - ROUNDED)
         assert following == pytest.approx(0.4 * rate, rel=0.01, abs=1)
 
 
