@@ -45,6 +45,9 @@ GIVE_UP_AFTER = 15.0
 #: The same for a gang that was still making its communicator: no other gang starts meanwhile, and MPI does not let
 #: them out.
 GIVE_UP_MEETING_AFTER = 5.0
+#: Seconds after which a gang that has not met is called off, since no other one starts until then. More than
+#: `worker.gangs.MEET_WITHIN`, after which its members say so themselves, where they can.
+MEET_WITHIN = 30.0
 #: Seconds in which the death of a rank is noticed, wherever it is: less than `worker.gangs.GRACE`.
 OWN_DEATH_SEEN_WITHIN = 4.0
 #: Seconds that a rank has to notice by itself that the walltime is over.
@@ -109,7 +112,6 @@ class GangMaster:
         self._fleet = fleet
         self._farm = farm
         self._flush = flush
-        self._one_meets = one_meets
         self.gangs = Gangs(farm, lambda worker: str(fleet.hosts[worker]["host"]), one_meets)
         self._inbox: deque[Answer] = deque()
         #: By the number of the executor's delivery, and by that of each member's attempt.
@@ -120,6 +122,8 @@ class GangMaster:
         self._parents: dict[int, frozenset[int]] = {}
         #: One that is being made: its number, its ranks, and those that have not said yet that they have it.
         self._founding: tuple[int, frozenset[int], set[int]] = (0, frozenset(), set())
+        #: When the gang that meets has to have met, in seconds of `time.monotonic`.
+        self._meet_by = 0.0
         #: Whether ranks may have become free otherwise than by an answer.
         self._given_up = False
 
@@ -188,6 +192,8 @@ class GangMaster:
         if self._farm.waiting:
             self._flush()
         now = time.monotonic()
+        if self.gangs.meeting and now >= self._meet_by:
+            self._call_off(self.gangs.running[min(self.gangs.meeting)].task)
         for task in [task for task in self._tasks.values() if 0 < task.due <= now]:
             self._overdue(task)
 
@@ -219,6 +225,7 @@ class GangMaster:
         else:
             members = struct.pack(f"<{len(ranks)}I", *ranks)
             payload = GANG.pack(self._started, self._parent(ranks), len(ranks)) + members + delivery.record
+            self._meet_by = time.monotonic() + MEET_WITHIN
             for rank in ranks:
                 self._send(task, rank, wire.TASK_GANG, payload, delivery.attachments)
             if delivery.task.walltime:
@@ -230,7 +237,7 @@ class GangMaster:
 
     def _parent(self, ranks: Sequence[int]) -> int:
         """The parent of the next gang's communicator, see `wire.GANG`: the smallest without a rank that has died."""
-        dead = self._fleet.losses.dead if self._fleet.losses is not None and self._one_meets else None
+        dead = self._fleet.losses.dead if self._fleet.losses is not None and self.gangs.one_meets else None
         if not dead:
             return 0
         self._parents = {number: whose for number, whose in self._parents.items() if not whose & dead}

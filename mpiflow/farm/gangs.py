@@ -159,7 +159,7 @@ class Gangs:
     def __init__(self, farm: Farm, host_of: Callable[[int], str], one_meets: bool = False) -> None:
         self._farm = farm
         self._host_of = host_of
-        self._one_meets = one_meets
+        self.one_meets = one_meets
         #: Ranks of the gang that meets which have not said that they have; empty where gangs start as they can.
         self.meeting: set[int] = set()
         #: Those that wait, in the order in which they are served.
@@ -256,7 +256,7 @@ class Gangs:
         self.running.update(dict.fromkeys(gang.ranks, gang))
         if gang.shape.whole:
             self._whole.update((self._host_of(worker), gang) for worker in gang.ranks)
-        elif self._one_meets:
+        elif self.one_meets:
             self.meeting.update(gang.ranks)
 
     def _keep_off(self) -> None:

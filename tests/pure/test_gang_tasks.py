@@ -341,23 +341,37 @@ def test_under_ulfm_the_next_gang_starts_when_all_of_one_have_met() -> None:
     assert stage.parts().keys() == {3, 4}
 
 
-def test_a_gang_in_whose_meeting_a_rank_dies_holds_the_others_up_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def meets_while_another_waits() -> Stage:
     stage = Stage(protection="ULFM")
     stage.gang(Shape(2))
     stage.parts()
     stage.gang(Shape(2))
+    return stage
+
+
+def test_a_gang_in_whose_meeting_a_rank_dies_holds_the_others_up_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = meets_while_another_waits()
     stage.dies(2)
     stage.listen()
     assert stage.parts() == {}
     monkeypatch.setattr(gangs_module, "GIVE_UP_MEETING_AFTER", 0.0)
-    stage = Stage(protection="ULFM")
-    stage.gang(Shape(2))
-    stage.parts()
-    stage.gang(Shape(2))
+    stage = meets_while_another_waits()
     stage.dies(2)
     stage.listen()
     assert stage.said[-1].startswith("rank 1 on node1 is lost: it does not come back from task 7 (f)")
     assert stage.parts().keys() == {3, 4}
+    ((_, kind, _, _),) = stage.received()
+    assert kind == LOST
+
+
+def test_a_gang_whose_members_never_meet_and_never_say_so_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gangs_module, "GIVE_UP_MEETING_AFTER", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(gangs_module, "MEET_WITHIN", 0.0)
+        stage = meets_while_another_waits()
+    stage.listen()
+    assert [words.partition(":")[0] for words in stage.said] == ["rank 1 on node1 is lost", "rank 2 on node1 is lost"]
+    assert stage.parts().keys() == {3, 4}, "the other one has its time"
     ((_, kind, _, _),) = stage.received()
     assert kind == LOST
 
